@@ -1,0 +1,42 @@
+# Two commands: `make demo` and `make test`. Both install what they need.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+DEMO_STEPS ?= 1000
+DEMO_TRAIN_IMAGES ?= 800
+DEMO_VAL_IMAGES ?= 100
+DEMO_OVERRIDE := {task: {train_data: {input_path: '$(DEMO)/data/train-*.tfrecord'}}, trainer: {train_steps: $(DEMO_STEPS)}}
+export TF_CPP_MIN_LOG_LEVEL := 2
+
+.PHONY: demo test install clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+# Scenes, training from scratch, predictions on unseen scenes, their AP.
+demo: install
+	rm -rf $(DEMO)
+	$(BIN)/panet data shapes --output_prefix $(DEMO)/data/train --num_images $(DEMO_TRAIN_IMAGES) --seed 1
+	$(BIN)/panet data shapes --output_prefix $(DEMO)/data/val --num_images $(DEMO_VAL_IMAGES) --seed 2
+	$(BIN)/python train.py --experiment=panet_shapes --mode=train --model_dir=$(DEMO)/model --params_override="$(DEMO_OVERRIDE)"
+	$(BIN)/panet predict --checkpoint $(DEMO)/model --images $(DEMO)/data/val_images --annotations $(DEMO)/data/val.json --output_dir $(DEMO)/predictions
+	$(BIN)/panet evaluate --predictions $(DEMO)/predictions/predictions.json --annotations $(DEMO)/data/val.json --output_dir $(DEMO)
+	@echo
+	@echo "scenes       $(DEMO)/data/val_images/"
+	@echo "model        $(DEMO)/model/"
+	@echo "pictures     $(DEMO)/predictions/*.png"
+	@echo "predictions  $(DEMO)/predictions/predictions.json"
+	@echo "metrics      $(DEMO)/metrics.json"
+
+test: install
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,63 @@
+"""A function over many arguments, in processes, results in order.
+
+Processes are spawned: TensorFlow's threads do not survive a fork.
+"""
+
+import collections
+import contextlib
+from concurrent import futures
+import multiprocessing
+import os
+import sys
+
+
+def num_cores():
+  """Cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
+def in_order(function, arguments, num_workers):
+  """Yields `function(*arguments[i])` in order, a few computed ahead at most.
+
+  Args:
+    function: found by name in a module; that module's imports are what each
+      process pays at its start.
+    arguments: list of tuples.
+    num_workers: processes; up to 1 means none but this one.
+  """
+  if num_workers <= 1:
+    yield from (function(*a) for a in arguments)
+    return
+  context = multiprocessing.get_context('spawn')
+  with _importable_main(), futures.ProcessPoolExecutor(
+      num_workers, mp_context=context) as pool:
+    pending = collections.deque()
+    try:
+      for a in arguments:
+        pending.append(pool.submit(function, *a))
+        if len(pending) > 2 * num_workers:
+          yield pending.popleft().result()
+      while pending:
+        yield pending.popleft().result()
+    finally:
+      pool.shutdown(cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _importable_main():
+  """Keeps spawned processes from importing the caller's main program.
+
+  They would run a script without `__main__` guard a second time, and import
+  TensorFlow wherever the main program does.
+  """
+  main = sys.modules['__main__']
+  kept = {name: getattr(main, name) for name in ('__spec__', '__file__')
+          if hasattr(main, name)}
+  try:
+    main.__spec__ = None
+    main.__dict__.pop('__file__', None)
+    yield
+  finally:
+    vars(main).update(kept)

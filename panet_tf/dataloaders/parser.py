@@ -1,0 +1,253 @@
+"""Decoded example to network input and Model Garden's labels.
+
+Replaces Model Garden's Mask R-CNN parser, for three reasons: the paper's
+multi-scale training draws a shorter edge per image (section 4.2); each mask is
+cropped straight out of its own PNG, so that N full-size float masks never
+exist; and a crop samples at the centres of its cells (theirs is half an image
+pixel off, which small objects feel). All randomness is stateless and comes
+from the example's own seed, so that a seeded run repeats itself however many
+threads read.
+"""
+
+from typing import Dict, List, Optional, Tuple
+
+import tensorflow as tf
+from official.vision.dataloaders import parser as official_parser
+from official.vision.dataloaders import tf_example_decoder
+from official.vision.dataloaders import utils as dataloader_utils
+from official.vision.ops import anchor as anchor_ops
+from official.vision.ops import box_ops
+from official.vision.ops import preprocess_ops
+
+_COARSEST_STRIDE = 64  # Level 6.
+
+
+class Decoder(tf_example_decoder.TfExampleDecoder):
+  """Model Garden's decoder, but masks stay PNG strings until cropped."""
+
+  def _decode_masks(self, parsed_tensors):
+    return parsed_tensors['image/object/mask']
+
+
+def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
+  """Height and width of the padded network input, multiples of 64."""
+  height, width = (long_edge, long_edge) if long_edge else input_size[:2]
+  return [-(-edge // _COARSEST_STRIDE) * _COARSEST_STRIDE
+          for edge in (height, width)]
+
+
+def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,
+                    long_edge: int) -> tf.Tensor:
+  """Scale that brings the shorter edge to `short_edge`, or the longer to its
+  limit where that is less (section 4.2: 800 and 1000)."""
+  return tf.minimum(short_edge / tf.reduce_min(image_size),
+                    long_edge / tf.reduce_max(image_size))
+
+
+def resize_to_canvas(
+    image: tf.Tensor, scale: tf.Tensor, canvas: List[int],
+    crop_position: Optional[tf.Tensor] = None) -> Tuple[tf.Tensor, tf.Tensor]:
+  """Resizes, crops what overhangs, normalises and pads with the mean colour.
+
+  Args:
+    image: [H, W, 3] uint8, RGB.
+    scale: scalar, network-input pixels per image pixel.
+    canvas: height and width of the result.
+    crop_position: [2] in 0..1, where the canvas lies in a larger image; None
+      is the top left.
+
+  Returns:
+    The network input, [*canvas, 3] float32, and image_info [4, 2] float32:
+    original size, size of the visible part in network-input pixels, scale,
+    offset of the crop.
+  """
+  image_size = tf.cast(tf.shape(image)[:2], tf.float32)
+  scaled_size = tf.maximum(tf.round(image_size * scale), 1.0)
+  visible = tf.minimum(scaled_size, tf.cast(canvas, tf.float32))
+  if crop_position is None:
+    crop_position = tf.zeros([2])
+  offset = tf.floor(crop_position * (scaled_size - visible))
+  image = tf.image.resize(image, tf.cast(scaled_size, tf.int32))
+  height, width = tf.unstack(tf.cast(visible, tf.int32))
+  top, left = tf.unstack(tf.cast(offset, tf.int32))
+  image = image[top:top + height, left:left + width]
+  image = preprocess_ops.normalize_image(image / 255.0)
+  image = tf.image.pad_to_bounding_box(image, 0, 0, *canvas)
+  image.set_shape([*canvas, 3])
+  return image, tf.stack(
+      [image_size, visible, scaled_size / image_size, offset])
+
+
+def crop_png_masks(pngs: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
+  """Cuts each object's box out of its mask.
+
+  Args:
+    pngs: [N] string, one full-image PNG per object.
+    boxes: [N, 4] yxyx, original-image pixels.
+    size: height and width of a crop.
+
+  Returns:
+    [N, size, size] float32 in 0..1, bilinear at the centres of the cells.
+  """
+
+  def crop(inputs):
+    png, box = inputs
+    mask = tf.io.decode_png(png, channels=1)
+    limit = tf.cast(tf.shape(mask)[:2] - 1, tf.float32)
+    half_cell = (box[2:] - box[:2]) / (2 * size)
+    # Pixel centres are at whole coordinates for crop_and_resize.
+    corners = tf.concat([box[:2] + half_cell - 0.5,
+                         box[2:] - half_cell - 0.5], 0)
+    limit = tf.maximum(tf.tile(limit, [2]), 1.0)
+    corners = tf.clip_by_value(corners, 0.0, limit)
+    return tf.image.crop_and_resize(
+        mask[tf.newaxis], (corners / limit)[tf.newaxis], [0],
+        [size, size])[0, :, :, 0]
+
+  return tf.map_fn(
+      crop, (pngs, boxes), parallel_iterations=4,
+      fn_output_signature=tf.TensorSpec([size, size], tf.float32))
+
+
+class Parser(official_parser.Parser):
+  """Parser for training and evaluation.
+
+  Args are those of Model Garden's Mask R-CNN parser of the same name, and:
+    input_size: [height, width] images are fitted into where `short_edge` is
+      empty.
+    short_edge, long_edge: see `config.Parser`.
+  """
+
+  def __init__(self, *, input_size, min_level, max_level, num_scales,
+               aspect_ratios, anchor_size, short_edge=(), long_edge=0,
+               rpn_match_threshold=0.7, rpn_unmatched_threshold=0.3,
+               rpn_batch_size_per_im=256, rpn_fg_fraction=0.5,
+               aug_rand_hflip=False, aug_rand_vflip=False, aug_scale_min=1.0,
+               aug_scale_max=1.0, skip_crowd_during_training=True,
+               max_num_instances=100, include_mask=True, mask_crop_size=112,
+               dtype='float32'):
+    self._canvas = canvas_size(input_size, long_edge if short_edge else 0)
+    self._input_size = list(input_size[:2])
+    self._short_edge, self._long_edge = list(short_edge), long_edge
+    self._anchor_boxes = anchor_ops.build_anchor_generator(
+        min_level=min_level, max_level=max_level, num_scales=num_scales,
+        aspect_ratios=aspect_ratios,
+        anchor_size=anchor_size)
+    self._labeler = anchor_ops.RpnAnchorLabeler(
+        rpn_match_threshold, rpn_unmatched_threshold, rpn_batch_size_per_im,
+        rpn_fg_fraction)
+    self._flips = (aug_rand_vflip, aug_rand_hflip)
+    self._jitter = (aug_scale_min, aug_scale_max)
+    self._skip_crowd = skip_crowd_during_training
+    self._max_num_instances = max_num_instances
+    self._include_mask = include_mask
+    self._mask_crop_size = mask_crop_size
+    self._dtype = dtype
+
+  def eval_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """An image [H, W, 3] uint8 as evaluation and prediction see it."""
+    size = tf.cast(tf.shape(image)[:2], tf.float32)
+    if self._short_edge:
+      scale = scale_for_edges(size, self._short_edge[1], self._long_edge)
+    else:
+      scale = self._fit(size)
+    image, image_info = resize_to_canvas(image, scale, self._canvas)
+    return tf.cast(image, self._dtype), image_info
+
+  def anchors(self) -> Dict[str, tf.Tensor]:
+    """Anchors of the canvas, {'2'..'6'}: [h, w, 4 * anchors]."""
+    return self._anchor_boxes(image_size=tuple(self._canvas))
+
+  def _fit(self, image_size):
+    return tf.reduce_min(tf.cast(self._input_size, tf.float32) / image_size)
+
+  def _train_scale(self, image_size, seed):
+    if self._short_edge:
+      short_edge = tf.random.stateless_uniform([], seed, *self._short_edge)
+      return scale_for_edges(image_size, short_edge, self._long_edge)
+    low, high = self._jitter
+    return self._fit(image_size) * (
+        tf.random.stateless_uniform([], seed, low, high)
+        if high > low else low)
+
+  def _objects(self, data):
+    """Boxes in 0..1, classes, masks of the objects to learn from."""
+    keep = tf.ones_like(data['groundtruth_is_crowd'])
+    if self._skip_crowd:
+      keep = tf.logical_not(data['groundtruth_is_crowd'])
+    fields = [data['groundtruth_boxes'], data['groundtruth_classes']]
+    if self._include_mask:
+      fields.append(data['groundtruth_instance_masks'])
+    fields = [tf.boolean_mask(x, keep) for x in fields]
+    return fields if self._include_mask else fields + [None]
+
+  def _parse_train_data(self, data):
+    """Image and labels of one training example; see Model Garden's parser."""
+    seeds = tf.random.experimental.stateless_split(data['random_seed'], 3)
+    boxes, classes, masks = self._objects(data)
+    image = data['image']
+    image_size = tf.cast(tf.shape(image)[:2], tf.float32)
+    flips = tf.logical_and(
+        tf.random.stateless_uniform([2], seeds[0]) < 0.5, self._flips)
+
+    image = _flip_image(image, flips)
+    image, image_info = resize_to_canvas(
+        image, self._train_scale(image_size, seeds[1]), self._canvas,
+        tf.random.stateless_uniform([2], seeds[2]))
+    _, visible, scale, offset = tf.unstack(image_info)
+    pixels = _flip_boxes(boxes, flips) * tf.tile(image_size * scale, [2])
+    pixels = box_ops.clip_boxes(pixels - tf.tile(offset, [2]), visible)
+    present = box_ops.get_non_empty_box_indices(pixels)
+    pixels = tf.gather(pixels, present)[:self._max_num_instances]
+    classes = tf.gather(classes, present)[:self._max_num_instances]
+
+    anchor_boxes = self.anchors()
+    rpn_score_targets, rpn_box_targets = self._labeler.label_anchors(
+        anchor_boxes, pixels,
+        tf.cast(classes, tf.float32)[:, tf.newaxis])
+    labels = {
+        'anchor_boxes': anchor_boxes,
+        'image_info': image_info,
+        'rpn_score_targets': rpn_score_targets,
+        'rpn_box_targets': rpn_box_targets,
+        'gt_boxes': self._pad(pixels),
+        'gt_classes': self._pad(classes),
+    }
+    if self._include_mask:
+      back = (pixels + tf.tile(offset, [2])) / tf.tile(
+          image_size * scale, [2])
+      crops = crop_png_masks(
+          tf.gather(masks, present)[:self._max_num_instances],
+          _flip_boxes(back, flips) * tf.tile(image_size, [2]),
+          self._mask_crop_size)
+      labels['gt_masks'] = self._pad(_flip_masks(crops, flips))
+    return tf.cast(image, self._dtype), labels
+
+  def _pad(self, tensor):
+    return preprocess_ops.clip_or_pad_to_fixed_size(
+        tensor, self._max_num_instances, -1)
+
+  def _parse_eval_data(self, data):
+    """Image and labels of one evaluation example: no ground truth in it."""
+    image, image_info = self.eval_image(data['image'])
+    return image, {
+        'anchor_boxes': self.anchors(),
+        'image_info': image_info,
+        'source_id': dataloader_utils.process_source_id(data['source_id']),
+    }
+
+
+def _flip_image(image, flips):
+  image = tf.cond(flips[0], lambda: tf.reverse(image, [0]), lambda: image)
+  return tf.cond(flips[1], lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def _flip_masks(masks, flips):
+  masks = tf.cond(flips[0], lambda: tf.reverse(masks, [1]), lambda: masks)
+  return tf.cond(flips[1], lambda: tf.reverse(masks, [2]), lambda: masks)
+
+
+def _flip_boxes(boxes, flips):
+  """Boxes [N, 4] yxyx in 0..1; its own inverse."""
+  mirrored = 1.0 - tf.roll(boxes, 2, axis=1)
+  return tf.where(tf.tile(flips, [2]), mirrored, boxes)

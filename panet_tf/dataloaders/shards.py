@@ -1,0 +1,110 @@
+"""The files of one data set: shards `<prefix>-00000-of-00008.tfrecord`, ...
+and, next to them, `<prefix>.dataset.json`: what the labels stand for.
+"""
+
+import contextlib
+import glob
+import json
+import os
+import re
+import tempfile
+
+from panet_tf.errors import InputError
+
+_SHARD = re.compile(r'(?P<prefix>.*)-\d{5}-of-\d{5}\.tfrecord')
+SIDECAR = '.dataset.json'
+
+
+def shard_name(shard, num_shards):
+  return f'-{shard:05d}-of-{num_shards:05d}.tfrecord'
+
+
+@contextlib.contextmanager
+def moved_into_place(output_prefix, num_shards):
+  """A temporary folder whose files become `output_prefix` + name at the end.
+
+  An earlier set under this prefix is replaced whole: shards of another count
+  would otherwise be read along with the new ones.
+  """
+  parent = os.path.dirname(os.path.abspath(output_prefix))
+  os.makedirs(parent, exist_ok=True)
+  with tempfile.TemporaryDirectory(dir=parent, prefix='.unfinished-') as folder:
+    yield folder
+    new = [shard_name(shard, num_shards) for shard in range(num_shards)]
+    for old in glob.glob(glob.escape(output_prefix) + '-*-of-*.tfrecord'):
+      match = _SHARD.fullmatch(old)
+      if match and old[len(output_prefix):] not in new:
+        os.remove(old)
+    for name in [*new, SIDECAR]:
+      os.replace(os.path.join(folder, name), output_prefix + name)
+
+
+def shard_paths(input_path):
+  """Shard files of a config's `input_path`, sorted.
+
+  Args:
+    input_path: file, glob, or comma-separated list of those; sidecars and
+      unfinished files that a glob happens to match are left out.
+
+  Raises:
+    InputError: naming the pattern that matches nothing.
+  """
+  paths = set()
+  for pattern in str(input_path).split(','):
+    pattern = pattern.strip()
+    matches = [pattern] if os.path.isfile(pattern) else glob.glob(pattern)
+    found = [path for path in matches
+             if os.path.isfile(path) and not path.endswith(SIDECAR)]
+    if not found:
+      raise InputError(f'input_path: {pattern!r} matches no file, '
+                       'should be TFRecord shards as in data/train-*.tfrecord')
+    paths.update(found)
+  return sorted(paths)
+
+
+def read_dataset_info(input_path):
+  """The sidecar of the first shard, or None if it has none.
+
+  Args:
+    input_path: as for `shard_paths`.
+
+  Returns:
+    {'categories': [{'label', 'id', 'name'}], 'num_images', 'num_annotations',
+    'include_masks', 'image_ids': None or original ids}, or None.
+  """
+  match = _SHARD.fullmatch(shard_paths(input_path)[0])
+  sidecar = match and match['prefix'] + SIDECAR
+  if not sidecar or not os.path.exists(sidecar):
+    return None
+  try:
+    with open(sidecar, encoding='utf-8') as f:
+      info = json.load(f)
+    by_label = {c['label']: (c['id'], c['name']) for c in info['categories']}
+    if sorted(by_label) != list(range(1, len(by_label) + 1)):
+      raise ValueError('labels are not 1..K')
+  except (OSError, ValueError, KeyError, TypeError) as e:
+    raise InputError(f'{sidecar}: not a data set description ({e!r}); convert '
+                     'the data set again') from e
+  return info
+
+
+def check_shards(paths):
+  """Walks the record headers of shards; takes a seek per record.
+
+  Args:
+    paths: TFRecord files.
+
+  Raises:
+    InputError: naming the file that is empty or ends within a record.
+  """
+  for path in paths:
+    size = os.path.getsize(path)
+    at = 0
+    with open(path, 'rb') as f:
+      while at < size:
+        f.seek(at)
+        header = f.read(8)
+        at += len(header) + 8 + int.from_bytes(header, 'little')
+    if at != size or not size:
+      raise InputError(f'{path}: {"truncated" if size else "empty"} TFRecord '
+                       'shard; convert the data set again')

@@ -1,0 +1,119 @@
+"""TFRecord files of tf.train.Example, without importing TensorFlow.
+
+Importing TensorFlow takes longer than converting a hundred images, and every
+worker process would pay for it. The format is small enough to speak here:
+https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+"""
+
+import struct
+
+import google_crc32c
+from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf import message_factory
+from google.protobuf import text_format
+import numpy as np
+
+from panet_tf.errors import InputError
+
+# tensorflow/core/example/{example,feature}.proto, names and numbers.
+_EXAMPLE_PROTO = """
+name: "example.proto" package: "panet" syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 type: TYPE_MESSAGE
+          type_name: ".panet.BytesList" label: LABEL_OPTIONAL oneof_index: 0 }
+  field { name: "float_list" number: 2 type: TYPE_MESSAGE
+          type_name: ".panet.FloatList" label: LABEL_OPTIONAL oneof_index: 0 }
+  field { name: "int64_list" number: 3 type: TYPE_MESSAGE
+          type_name: ".panet.Int64List" label: LABEL_OPTIONAL oneof_index: 0 } }
+message_type { name: "Features"
+  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
+          type_name: ".panet.Features.FeatureEntry" }
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+            type_name: ".panet.Feature" } } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE
+          type_name: ".panet.Features" } }
+"""
+
+
+def _example_class():
+  pool = descriptor_pool.DescriptorPool()
+  pool.Add(text_format.Parse(_EXAMPLE_PROTO,
+                             descriptor_pb2.FileDescriptorProto()))
+  return message_factory.GetMessageClass(
+      pool.FindMessageTypeByName('panet.Example'))
+
+
+Example = _example_class()
+
+
+def serialize(features):
+  """Bytes of a tf.train.Example, the same for the same features.
+
+  Args:
+    features: name -> list of bytes, list of int, or float32 array.
+  """
+  example = Example()
+  for name, values in features.items():
+    feature = example.features.feature[name]
+    if isinstance(values, np.ndarray):
+      feature.float_list.value.extend(values.tolist())
+    elif values and isinstance(values[0], bytes):
+      feature.bytes_list.value.extend(values)
+    else:
+      feature.int64_list.value.extend(values)
+  return example.SerializeToString(deterministic=True)
+
+
+def parse(record):
+  """Inverse of `serialize`: name -> list."""
+  features = Example.FromString(record).features.feature
+  return {name: list(getattr(feature, feature.WhichOneof('kind')).value)
+          for name, feature in features.items() if feature.WhichOneof('kind')}
+
+
+def _checksum(data):
+  crc = google_crc32c.value(data)
+  return struct.pack(
+      '<I', (((crc >> 15) | (crc << 17)) + 0xa282ead8) & 0xffffffff)
+
+
+def frame(record):
+  """A record as it stands in the file: length, checksum, record, checksum."""
+  length = struct.pack('<Q', len(record))
+  return b''.join((length, _checksum(length), record, _checksum(record)))
+
+
+def records(path):
+  """Yields the records of a shard.
+
+  Raises:
+    InputError: the shard cannot be read, or is cut off or damaged.
+  """
+  try:
+    with open(path, 'rb') as f:
+      while header := f.read(12):
+        record = _checked(header, 8, path)
+        length, = struct.unpack('<Q', record)
+        yield _checked(f.read(length + 4), length, path)
+  except OSError as e:
+    raise InputError(f'{path}: {e.strerror}; a TFRecord shard should be '
+                     'here') from e
+
+
+def _checked(data, length, path):
+  """The first `length` bytes of `data`, which a checksum must follow."""
+  body = data[:length]
+  if len(data) != length + 4 or _checksum(body) != data[length:]:
+    raise InputError(f'{path}: damaged or cut off (a record does not match its '
+                     'checksum); convert the data set again')
+  return body

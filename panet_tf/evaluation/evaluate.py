@@ -1,0 +1,79 @@
+"""From a predictions file and its annotations to COCO's tables.
+
+The two tables are PANet's: mask AP and box AP, overall, at IoU 0.5 and 0.75, by
+object size (section 4).
+"""
+
+import json
+import os
+
+from panet_tf import errors
+from panet_tf.dataloaders import coco_json
+from panet_tf.evaluation import coco
+
+
+def evaluate_predictions(predictions_path, annotations_path, output_dir,
+                         max_detections=100):
+  """Prints the tables and writes `{output_dir}/metrics.json`.
+
+  Masks are scored when the results and the annotations have them.
+
+  Args:
+    predictions_path: str, COCO results JSON.
+    annotations_path: str, COCO instances JSON; all its images are evaluated.
+    output_dir: str, made if needed.
+    max_detections: int, the results counted per image and category.
+
+  Returns:
+    {'box': {'AP': ..}, 'mask': {'AP': ..}} as `coco.coco_metrics` gives it.
+
+  Raises:
+    InputError: a file is missing or malformed, the two do not match, or
+      `output_dir` cannot be made.
+  """
+  _make_folder(output_dir)
+  ground_truth = coco_json.read(annotations_path)
+  results = coco.load_results(predictions_path)
+  include_mask = _have_masks(results) and _have_masks(
+      ground_truth['annotations'])
+  metrics = coco.coco_metrics(
+      ground_truth, results, include_mask=include_mask,
+      max_detections=max_detections)
+  print(f'{len(results)} results, {len(ground_truth["images"])} images, '
+        f'{len(ground_truth["annotations"])} annotations')
+  for kind, rows in metrics.items():
+    print(_table(kind, rows))
+  _write_json(os.path.join(output_dir, 'metrics.json'), metrics)
+  return metrics
+
+
+def _have_masks(items):
+  """Whether any has a mask; no items at all do not speak against masks."""
+  return not items or any(item.get('segmentation') for item in items)
+
+
+def _table(kind, rows):
+  """Two lines: names, and percentages; a dash where there is no truth."""
+  cells = ['-' if value < 0 else f'{100 * value:.1f}'
+           for value in rows.values()]
+  widths = [max(6, len(name) + 1) for name in rows]
+  line = lambda head, texts: f'{head:<5}' + ''.join(
+      f'{text:>{width}}' for text, width in zip(texts, widths))
+  return line('', rows) + '\n' + line(kind, cells)
+
+
+def _make_folder(path):
+  try:
+    os.makedirs(path, exist_ok=True)
+  except OSError as error:
+    raise errors.InputError(
+        f'{path}: {error.strerror}; expected a folder to write to') from error
+
+
+def _write_json(path, value):
+  """Writes a whole file or none."""
+  temporary = f'{path}.{os.getpid()}.tmp'
+  with open(temporary, 'w', encoding='utf-8') as file:
+    json.dump(value, file, indent=2)
+    file.write('\n')
+  os.replace(temporary, path)

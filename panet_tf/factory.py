@@ -1,0 +1,142 @@
+"""Configuration to model. The only file that knows both."""
+
+from typing import Optional
+
+import tf_keras
+from official.vision.modeling import factory as official_factory
+
+from panet_tf import config as panet_config
+from panet_tf.modeling import adaptive_feature_pooling as pooling
+from panet_tf.modeling import decoder as neck
+from panet_tf.modeling import box_head
+from panet_tf.modeling import fully_connected_fusion
+from panet_tf.modeling import mask_sampler
+from panet_tf.modeling import normalization
+from panet_tf.modeling import panet_model
+from panet_tf.modeling import rpn_head
+from panet_tf.modeling.backbones import resnet
+
+_GROUP_NORM_EPSILON = 1e-5  # GroupNorm paper; Model Garden has no field for it.
+
+
+def build_panet(
+    config: panet_config.PANet,
+    kernel_regularizer: Optional[tf_keras.regularizers.Regularizer] = None,
+) -> panet_model.PANetModel:
+  """Builds PANet, or with all switches off Mask R-CNN.
+
+  Args:
+    config: every option of the model; `num_classes` must be known.
+    kernel_regularizer: for the kernels of all convolutions and fc layers.
+
+  Returns:
+    A model whose variables exist.
+
+  Raises:
+    InputError: if the configuration holds a value nothing understands.
+  """
+  config.check()
+  norm = _normalization(config, config.normalization)
+  backbone = _backbone(config, kernel_regularizer)
+  decoder = neck.PANetDecoder(
+      num_filters=config.decoder.num_filters,
+      bottom_up_path=config.bottom_up_path,
+      norm=norm,
+      kernel_regularizer=kernel_regularizer,
+      name='decoder')
+  parts = dict(_official_parts(config, backbone, decoder))
+  parts.update(
+      rpn_head=rpn_head.RPNHead(
+          min_level=config.min_level,
+          max_level=config.max_level,
+          num_anchors_per_location=(
+              config.anchor.num_scales * len(config.anchor.aspect_ratios)),
+          num_convs=config.rpn_head.num_convs,
+          num_filters=config.rpn_head.num_filters,
+          norm=norm,
+          kernel_regularizer=kernel_regularizer,
+          name='rpn_head'),
+      roi_aligner=_pooling(config, config.roi_aligner.crop_size),
+      detection_head=_box_head(config, norm, kernel_regularizer))
+  if config.include_mask:
+    parts.update(
+        mask_roi_aligner=_pooling(config, config.mask_roi_aligner.crop_size),
+        mask_sampler=mask_sampler.MaskSampler(
+            mask_target_size=2 * config.mask_roi_aligner.crop_size,
+            num_sampled_masks=config.mask_sampler.num_sampled_masks),
+        mask_head=_mask_head(config, norm, kernel_regularizer))
+  model = panet_model.PANetModel(**parts)
+  model(tf_keras.Input(config.input_size),
+        image_shape=tf_keras.Input([2]), training=False)
+  return model
+
+
+def _normalization(config, kind):
+  official = config.norm_activation
+  return normalization.Normalization(
+      kind=kind,
+      momentum=official.norm_momentum,
+      epsilon=(_GROUP_NORM_EPSILON if kind == 'group'
+               else official.norm_epsilon))
+
+
+def _backbone(config, kernel_regularizer):
+  kind = config.backbone.normalization or config.normalization
+  return resnet.ResNet(
+      model_id=config.backbone.model_id,
+      width_multiplier=config.backbone.width_multiplier,
+      stride_in_1x1=config.backbone.stride_in_1x1,
+      frozen_stages=config.backbone.frozen_stages,
+      norm=_normalization(config, kind),
+      kernel_regularizer=kernel_regularizer,
+      name='backbone')
+
+
+def _official_parts(config, backbone, decoder):
+  """Model Garden's proposals, samplers and detections; its heads are dropped."""
+  return official_factory.build_maskrcnn(
+      tf_keras.layers.InputSpec(shape=[None] + list(config.input_size)),
+      config, backbone=backbone, decoder=decoder).get_config()
+
+
+def _pooling(config, crop_size):
+  layer = (pooling.AdaptiveFeaturePooling if config.adaptive_feature_pooling
+           else pooling.SingleLevelPooling)
+  return layer(
+      crop_size=crop_size,
+      sampling_ratio=config.roi_align.sampling_ratio,
+      aligned=config.roi_align.aligned,
+      use_xla=config.roi_align.use_xla)
+
+
+def _shared_head_arguments(config, norm, kernel_regularizer):
+  return dict(
+      num_classes=config.num_classes,
+      num_levels=4 if config.adaptive_feature_pooling else 1,
+      fusion=config.pooling_fusion,
+      fuse_after=config.fuse_after,
+      norm=norm,
+      kernel_regularizer=kernel_regularizer)
+
+
+def _box_head(config, norm, kernel_regularizer):
+  return box_head.AdaptiveBoxHead(
+      kind=config.box_head,
+      num_filters=config.detection_head.num_filters,
+      fc_dims=config.detection_head.fc_dims,
+      norm_after_fc=config.norm_after_fc,
+      name='detection_head',
+      **_shared_head_arguments(config, norm, kernel_regularizer))
+
+
+def _mask_head(config, norm, kernel_regularizer):
+  return fully_connected_fusion.FullyConnectedFusion(
+      num_convs=config.mask_head.num_convs,
+      num_filters=config.mask_head.num_filters,
+      fc_branch=config.fully_connected_fusion,
+      source=config.fc_source,
+      mask_fusion=config.fc_fusion,
+      fc_relu=config.fc_relu,
+      norm_after_upconv=config.norm_after_upconv,
+      name='mask_head',
+      **_shared_head_arguments(config, norm, kernel_regularizer))

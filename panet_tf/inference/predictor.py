@@ -1,0 +1,171 @@
+"""A trained model for a person: image in, detections in its pixels out."""
+
+import os
+from typing import Any, Dict, List, Sequence
+
+import numpy as np
+from official.core import config_definitions as cfg
+from official.core import task_factory
+import tensorflow as tf
+import tf_keras
+
+from panet_tf import config as panet_config
+from panet_tf import errors
+from panet_tf import files
+from panet_tf import task as panet_task
+from panet_tf.ops import paste_masks
+
+
+def find_checkpoint(path: str) -> str:
+  """The newest checkpoint of a folder, or the one that `path` names.
+
+  Raises:
+    InputError: if there is none.
+  """
+  if os.path.isdir(path):
+    found = tf.train.latest_checkpoint(path)
+    if not found:
+      raise errors.InputError(
+          f'checkpoint folder {path} holds no checkpoint (ckpt-*.index)')
+    return found
+  if not os.path.exists(path + '.index'):
+    raise errors.InputError(
+        f'checkpoint {path} does not exist; it must be a folder that training '
+        'wrote, or the path of a checkpoint without .index')
+  return path
+
+
+def restore(model: tf_keras.Model, checkpoint: str):
+  """Loads every variable of a model, or raises InputError."""
+  try:
+    status = tf.train.Checkpoint(model=model).read(checkpoint)
+    status.expect_partial().assert_existing_objects_matched()
+  except (AssertionError, ValueError, tf.errors.OpError) as e:
+    raise errors.InputError(
+        f'checkpoint {checkpoint} is of another architecture than the '
+        'configuration describes: use the params.yaml beside it '
+        f'({" ".join(str(e).split())[:160]})') from e
+
+
+def categories_of(info: Dict[str, Any],
+                  num_classes: int) -> List[Dict[str, Any]]:
+  """Categories in order of label; shards without names give numbers."""
+  if info:
+    return info['categories']
+  return [{'label': label, 'id': label, 'name': str(label)}
+          for label in range(1, num_classes)]
+
+
+class Predictor:
+  """Runs a model on images of any size.
+
+  Attributes:
+    categories: {'label', 'id', 'name'} of each class, in order of label.
+  """
+
+  def __init__(self, model: tf_keras.Model, params: cfg.ExperimentConfig,
+               info: Dict[str, Any] = None):
+    """Wraps a built model.
+
+    Args:
+      model: a `PANetModel`.
+      params: the experiment it was built from.
+      info: the data set's description (`dataset.json`), for category names.
+    """
+    config = params.task.model
+    self.categories = categories_of(info, config.num_classes)
+    self._model = model
+    self._parser = panet_task.build_parser(
+        config, params.task.validation_data)
+    self._run = tf.function(self._forward, input_signature=[
+        tf.TensorSpec([None, None, 3], tf.uint8)])
+
+  @classmethod
+  def from_checkpoint(cls, checkpoint: str, experiment: str = '',
+                      config_files: Sequence[str] = (),
+                      params_override: str = '') -> 'Predictor':
+    """Loads a model that training wrote.
+
+    Args:
+      checkpoint: folder with checkpoints, params.yaml and dataset.json, or
+        the path of one checkpoint in such a folder.
+      experiment: registered name; '' takes the one of params.yaml.
+      config_files: see `config.read`.
+      params_override: see `config.read`.
+
+    Raises:
+      InputError: no such checkpoint, or one that does not fit.
+    """
+    path = find_checkpoint(checkpoint)
+    folder = os.path.dirname(path)
+    params = _params(folder, experiment, config_files, params_override)
+    info_path = os.path.join(folder, files.DATASET_INFO)
+    info = files.read_json(info_path) if os.path.exists(info_path) else None
+    if info and not params.task.model.num_classes:
+      params.task.model.num_classes = len(info['categories']) + 1
+    params.task.init_checkpoint = None
+    model = task_factory.get_task(params.task).build_model()
+    restore(model, path)
+    return cls(model, params, info)
+
+  def _forward(self, image):
+    pixels, image_info = self._parser.eval_image(image)
+    anchors = {level: boxes[tf.newaxis]
+               for level, boxes in self._parser.anchors().items()}
+    outputs = self._model(
+        pixels[tf.newaxis], image_shape=image_info[tf.newaxis, 1],
+        anchor_boxes=anchors, training=False)
+    count = outputs['num_detections'][0]
+    detections = {
+        key: value[0, :count] for key, value in outputs.items()
+        if key in ('detection_boxes', 'detection_scores', 'detection_classes',
+                   'detection_masks')}
+    detections['detection_boxes'] /= tf.tile(image_info[2], [2])
+    return detections
+
+  def detect(self, image: np.ndarray,
+             score_threshold: float = 0.0) -> Dict[str, np.ndarray]:
+    """Detections with masks in the frame of their boxes.
+
+    Args:
+      image: [H, W, 3] uint8, RGB.
+      score_threshold: detections below it are left out.
+
+    Returns:
+      detection_boxes [N, 4] yxyx in original pixels, detection_scores [N],
+      detection_classes [N] labels from 1, both float32 / int; with a mask
+      branch detection_masks [N, 28, 28] probabilities. Best score first.
+    """
+    image = np.asarray(image)
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+      raise errors.InputError(
+          f'image is {image.dtype} {image.shape}; it must be uint8 '
+          '[height, width, 3]')
+    detections = {k: v.numpy() for k, v in self._run(image).items()}
+    keep = detections['detection_scores'] >= score_threshold
+    return {k: v[keep] for k, v in detections.items()}
+
+  def __call__(self, image: np.ndarray,
+               score_threshold: float = 0.0) -> Dict[str, np.ndarray]:
+    """As `detect`, but detection_masks are [N, H, W] bool, full image."""
+    detections = self.detect(image, score_threshold)
+    masks = detections.get('detection_masks')
+    if masks is not None:
+      size = image.shape[:2]
+      detections['detection_masks'] = np.stack(
+          [paste_masks.paste_mask(mask, box, *size) for mask, box in zip(
+              masks, detections['detection_boxes'])]
+          or [np.zeros(size)]).astype(bool)[:len(masks)]
+    return detections
+
+
+def _params(folder, experiment, config_files, params_override):
+  """The experiment's configuration; params.yaml beside the checkpoint first."""
+  saved = os.path.join(folder, files.PARAMS)
+  if not experiment:
+    if not os.path.exists(saved):
+      raise errors.InputError(
+          f'{folder} has no {files.PARAMS}: name the experiment')
+    experiment = 'panet_coco'  # All share its fields; the file has them all.
+    config_files = [saved, *config_files]
+  return panet_config.read(experiment, config_files, params_override)

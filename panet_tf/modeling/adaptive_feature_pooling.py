@@ -1,0 +1,141 @@
+"""Adaptive feature pooling (section 3.2, Figures 1c and 6).
+
+"First, for each proposal, we map them to different feature levels [...]
+ROIAlign is used to pool feature grids from each level. Then a fusion operation
+(element-wise max or sum) is utilized to fuse feature grids from different
+levels." The heads call `LevelFusion` after their first parameter layer.
+"""
+
+import functools
+from typing import Any, List, Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from panet_tf.ops import roi_align
+
+# Boxes pool from these; level 6 is for proposals only.
+LEVELS = ('2', '3', '4', '5')
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class AdaptiveFeaturePooling(tf_keras.layers.Layer):
+  """Pools every box from every level."""
+
+  def __init__(self, crop_size: int, sampling_ratio: int = 2,
+               aligned: bool = True, use_xla: bool = False, **kwargs):
+    """Initializes the pooling.
+
+    Args:
+      crop_size: cells of the pooled grid in each direction; 7 for boxes, 14
+        for masks.
+      sampling_ratio: samples per cell in each direction.
+      aligned: half-pixel-correct ROIAlign; False for the release's.
+      use_xla: whether to compile ROIAlign with XLA.
+      **kwargs: of the Keras layer.
+    """
+    super().__init__(**kwargs)
+    self.crop_size = crop_size
+    self.sampling_ratio = sampling_ratio
+    self.aligned = aligned
+    self.use_xla = use_xla
+
+  def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor,
+           training=None) -> List[tf.Tensor]:
+    """Pools.
+
+    Args:
+      features: {'2'..'6'}: [batch, height / 2^level, width / 2^level,
+        channels]; level 6 is not used.
+      boxes: [batch, num_boxes, 4], yxyx, network-input pixels.
+      training: not used; Model Garden passes it.
+
+    Returns:
+      Four tensors [batch, num_boxes, crop_size, crop_size, channels], of
+      levels 2, 3, 4, 5.
+    """
+    del training
+    return self._pool({level: features[level] for level in LEVELS}, boxes)
+
+  def _pool(self, features, boxes) -> List[tf.Tensor]:
+    return roi_align.multilevel_roi_align(
+        features, boxes, self.crop_size, sampling_ratio=self.sampling_ratio,
+        aligned=self.aligned, use_xla=self.use_xla)
+
+  def get_config(self) -> Mapping[str, Any]:
+    return dict(super().get_config(), crop_size=self.crop_size,
+                sampling_ratio=self.sampling_ratio, aligned=self.aligned,
+                use_xla=self.use_xla)
+
+
+def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
+  """FPN's size rule: floor(4 + log2(sqrt(area) / 224)), clamped to 2..5.
+
+  Args:
+    boxes: [..., 4], yxyx, network-input pixels. An empty or inverted box goes
+      to level 2.
+
+  Returns:
+    [...], int32.
+  """
+  size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])
+  area = tf.maximum(tf.reduce_prod(size, axis=-1), 1.)
+  # Half of log2(area) and not log2(sqrt(area)): exact at 112, 224, 448. The
+  # small constant is Detectron's, against rounding just below a power of two.
+  level = 4. + .5 * tf.math.log(area / 224.**2) / tf.math.log(2.)
+  return tf.cast(tf.clip_by_value(tf.floor(level + 1e-6), 2., 5.), tf.int32)
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class SingleLevelPooling(AdaptiveFeaturePooling):
+  """The baseline: pools each box from the one level its size selects.
+
+  Takes the arguments of `AdaptiveFeaturePooling` and returns a list of one
+  tensor. Each level pools as many boxes per image as the fullest image has
+  there. With `use_xla`, whose shapes are static, it pools all levels and
+  selects.
+  """
+
+  def call(self, features, boxes, training=None) -> List[tf.Tensor]:
+    del training
+    slot = assigned_level(boxes) - int(LEVELS[0])
+    if self.use_xla:
+      pooled = tf.stack(super().call(features, boxes), axis=2)
+      return [tf.gather(pooled, slot, axis=2, batch_dims=2)]
+    pooled, position, offset = [], tf.zeros_like(slot), 0
+    for i, level in enumerate(LEVELS):
+      here = tf.cast(tf.equal(slot, i), tf.int32)
+      chosen = self._chosen(here)
+      crop = self._pool({level: features[level]},
+                        tf.gather(boxes, chosen, batch_dims=1))
+      pooled.append(crop[0])
+      rank = tf.cumsum(here, axis=1) - 1
+      position += here * (offset + rank)
+      offset += tf.shape(chosen)[1]
+    return [tf.gather(tf.concat(pooled, axis=1), position, batch_dims=1)]
+
+  def _chosen(self, here: tf.Tensor) -> tf.Tensor:
+    """Indices [batch, m] of the boxes of one level first, in their order."""
+    most = tf.reduce_max(tf.reduce_sum(here, axis=1))
+    most = tf.minimum(tf.maximum(most, 1), tf.shape(here)[1])
+    order = tf.argsort(here, axis=1, direction='DESCENDING', stable=True)
+    return order[:, :most]
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class LevelFusion(tf_keras.layers.Layer):
+  """Element-wise max or sum over levels (Table 4)."""
+
+  def __init__(self, fusion: str = 'max', **kwargs):
+    super().__init__(**kwargs)
+    self.fusion = fusion
+    if fusion not in ('max', 'sum'):
+      raise ValueError(f"Level fusion {fusion!r}: expected 'max' or 'sum'.")
+
+  def call(self, levels: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Fuses tensors of one shape; a list of one passes through."""
+    fuse = tf.maximum if self.fusion == 'max' else tf.add
+    return functools.reduce(fuse, levels)
+
+  def get_config(self) -> Mapping[str, Any]:
+    return dict(super().get_config(), fusion=self.fusion)

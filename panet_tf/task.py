@@ -1,0 +1,150 @@
+"""PANet as a Model Garden task.
+
+Losses, training step and optimiser are Mask R-CNN's; the model, the input and
+the evaluation are ours.
+"""
+
+from typing import Any, List, Optional
+
+from absl import logging
+from official.common import dataset_fn as dataset_fn_lib
+from official.core import input_reader
+from official.core import task_factory
+from official.vision.tasks import maskrcnn
+import tensorflow as tf
+import tf_keras
+
+from panet_tf import config as panet_config
+from panet_tf import errors
+from panet_tf import factory
+from panet_tf.dataloaders import coco_json
+from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.dataloaders import tfrecord
+from panet_tf.evaluation import coco
+
+
+def build_parser(model: panet_config.PANet,
+                 data: panet_config.DataConfig) -> panet_parser.Parser:
+  """The parser of a data configuration for a model configuration."""
+  options = data.parser
+  return panet_parser.Parser(
+      input_size=model.input_size,
+      min_level=model.min_level,
+      max_level=model.max_level,
+      num_scales=model.anchor.num_scales,
+      aspect_ratios=model.anchor.aspect_ratios,
+      anchor_size=model.anchor.anchor_size,
+      short_edge=options.short_edge,
+      long_edge=options.long_edge,
+      rpn_match_threshold=options.rpn_match_threshold,
+      rpn_unmatched_threshold=options.rpn_unmatched_threshold,
+      rpn_batch_size_per_im=options.rpn_batch_size_per_im,
+      rpn_fg_fraction=options.rpn_fg_fraction,
+      aug_rand_hflip=options.aug_rand_hflip,
+      aug_rand_vflip=options.aug_rand_vflip,
+      aug_scale_min=options.aug_scale_min,
+      aug_scale_max=options.aug_scale_max,
+      skip_crowd_during_training=options.skip_crowd_during_training,
+      max_num_instances=options.max_num_instances,
+      include_mask=model.include_mask and data.is_training,
+      mask_crop_size=options.mask_crop_size,
+      dtype=data.dtype)
+
+
+def _attach_seeds(seed: Optional[int]):
+  """Gives every example of a data set a seed of its own, new each epoch."""
+
+  def attach(dataset):
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return tf.data.Dataset.zip(dataset, seeds.batch(2)).map(
+        lambda example, pair: dict(example, random_seed=pair))
+
+  return attach
+
+
+@task_factory.register_task_cls(panet_config.PANetTask)
+class PANetTask(maskrcnn.MaskRCNNTask):
+  """Training and evaluation of PANet."""
+
+  def build_model(self) -> tf_keras.Model:
+    """Builds the model, its variables created."""
+    weight_decay = self.task_config.losses.l2_weight_decay
+    # tf.nn.l2_loss halves, Keras does not: the gradient is decay * weight.
+    regularizer = (
+        tf_keras.regularizers.l2(weight_decay / 2) if weight_decay else None)
+    model = factory.build_panet(self.task_config.model, regularizer)
+    if self.task_config.freeze_backbone:
+      model.backbone.trainable = False
+    return model
+
+  def initialize(self, model: tf_keras.Model):
+    """Loads `init_checkpoint`; InputError if it is of another model."""
+    try:
+      super().initialize(model)
+    except (AssertionError, ValueError, tf.errors.OpError) as e:
+      raise errors.InputError(
+          f'task.init_checkpoint {self.task_config.init_checkpoint} does not '
+          f'fit the modules {self.task_config.init_checkpoint_modules!r} of '
+          f'this model: {str(e).strip().splitlines()[0]}') from e
+
+  def build_inputs(self, params: panet_config.DataConfig,
+                   input_context: Optional[tf.distribute.InputContext] = None,
+                   dataset_fn: Any = None) -> tf.data.Dataset:
+    """Batches of (image, labels); see `dataloaders.parser`."""
+    model = self.task_config.model
+    decoder_options = params.decoder.get()
+    decoder = panet_parser.Decoder(
+        include_mask=model.include_mask and params.is_training,
+        regenerate_source_id=decoder_options.regenerate_source_id)
+    reader = input_reader.InputReader(
+        params.replace(input_path=tfrecord.shard_paths(params.input_path)),
+        dataset_fn=dataset_fn or dataset_fn_lib.pick_dataset_fn(
+            params.file_type),
+        decoder_fn=decoder.decode,
+        sample_fn=_attach_seeds(params.seed) if params.is_training else None,
+        parser_fn=build_parser(model, params).parse_fn(params.is_training))
+    return reader.read(input_context=input_context)
+
+  def build_metrics(self, training: bool = True) -> List[Any]:
+    """Means of the losses for training, COCO's metrics for evaluation."""
+    return super().build_metrics(training)
+
+  def _build_coco_metrics(self):
+    """Ground truth is the given file, or the shards; never a left-over."""
+    path = self.task_config.validation_data.input_path
+    if self.task_config.annotation_file:
+      ground_truth = coco_json.read(self.task_config.annotation_file)
+    else:
+      ground_truth = tfrecord.ground_truth_from_shards(path)
+    model = self.task_config.model
+    info = tfrecord.read_dataset_info(path)
+    if info:
+      category_ids = [category['id'] for category in info['categories']]
+    else:  # Model Garden's shards: the label is the category id.
+      category_ids = list(range(1, model.num_classes))
+    self.coco_metric = coco.CocoEvaluator(
+        ground_truth,
+        include_mask=model.include_mask,
+        max_detections=model.detection_generator.max_num_detections,
+        category_ids=category_ids,
+        image_ids=info['image_ids'] if info else None,
+        per_category=self.task_config.per_category_metrics)
+    logging.info('Evaluating on %d images.', len(ground_truth['images']))
+
+  def validation_step(self, inputs, model: tf_keras.Model, metrics=None):
+    """Detections of one batch, for the evaluator."""
+    images, labels = inputs
+    outputs = model(
+        images,
+        anchor_boxes=labels['anchor_boxes'],
+        image_shape=labels['image_info'][:, 1, :],
+        training=False)
+    fields = ['detection_boxes', 'detection_scores', 'detection_classes',
+              'num_detections']
+    if self.task_config.model.include_mask:
+      fields.append('detection_masks')
+    predictions = {field: outputs[field] for field in fields}
+    predictions.update(
+        source_id=labels['source_id'], image_info=labels['image_info'])
+    # Model Garden's aggregation passes a pair (ground truth, predictions).
+    return {self.loss: 0, self.coco_metric.name: ({}, predictions)}

@@ -1,0 +1,63 @@
+"""Two logical CPU devices for the whole suite, and the shared fixtures.
+
+Devices must be configured before TensorFlow starts, hence here. A machine with
+one core still gets two: the synchronised tests need replicas, not speed.
+"""
+
+import os
+import pathlib
+import sys
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+import numpy as np  # pylint: disable=wrong-import-position
+import pytest  # pylint: disable=wrong-import-position
+import tensorflow as tf  # pylint: disable=wrong-import-position
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Under --import-mode=importlib pytest itself adds no folder of a test's helpers.
+sys.path[:0] = [str(_ROOT), str(_ROOT / 'tests'),
+                str(_ROOT / 'tests' / 'modeling')]
+
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices('CPU')[0],
+    [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+  """The same arrays in every run, in any order of the tests."""
+  tf.random.set_seed(0)
+  np.random.seed(0)
+
+
+@pytest.fixture(scope='session')
+def shared_dir() -> pathlib.Path:
+  """<root>/../shared, with the parity fixtures; skips where it is absent."""
+  path = _ROOT.parent / 'shared'
+  if not path.is_dir():
+    pytest.skip(f'{path} is absent: it holds the fixtures of the release.')
+  return path
+
+
+@pytest.fixture(scope='session')
+def parity(shared_dir):  # pylint: disable=redefined-outer-name
+  """Loads one parity archive by name."""
+
+  def load(name):
+    path = shared_dir / 'parity' / f'{name}.npz'
+    if not path.is_file():
+      pytest.skip(f'{path} is absent: the outputs of the released modules.')
+    return dict(np.load(path))
+
+  return load
+
+
+@pytest.fixture(scope='session')
+def two_replicas() -> tf.distribute.Strategy:
+  """One strategy over both devices for the whole suite.
+
+  TensorFlow numbers the collectives of every new strategy from 100 again, and
+  refuses a number it has seen with another shape in the same process.
+  """
+  return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])
