@@ -8,8 +8,10 @@ The switches of the paper (section 3, Tables 3 to 5) are plain fields of
 
 import dataclasses
 import os
-from typing import List, Optional, Sequence
+import re
+from typing import Any, List, Mapping, Optional, Sequence
 
+import tensorflow as tf
 import yaml
 from official.core import config_definitions as cfg
 from official.core import exp_factory
@@ -127,6 +129,42 @@ class PANet(maskrcnn.MaskRCNN):
             self.roi_sampler.cascade_iou_thresholds, (None,))
     _one_of('detection_head.class_agnostic_bbox_pred',
             self.detection_head.class_agnostic_bbox_pred, (False,))
+    if self.include_mask:
+      self._check_mask_branch()
+    if self.normalization == 'group':
+      self._check_groups()
+
+  def _check_mask_branch(self):
+    _one_of('mask_roi_aligner.crop_size',
+            self.mask_roi_aligner.crop_size, (14,))
+    _one_of('mask_head.upsample_factor', self.mask_head.upsample_factor, (2,))
+    _one_of('mask_head.class_agnostic', self.mask_head.class_agnostic, (False,))
+    source = int(self.fc_source[-1])
+    if self.fully_connected_fusion and source > self.mask_head.num_convs:
+      raise errors.InputError(
+          f'task.model.fc_source is {self.fc_source!r}, but '
+          f'task.model.mask_head.num_convs is {self.mask_head.num_convs}')
+    if self.mask_sampler.num_sampled_masks > self.roi_sampler.num_sampled_rois:
+      raise errors.InputError(
+          'task.model.mask_sampler.num_sampled_masks is '
+          f'{self.mask_sampler.num_sampled_masks}; it must be at most '
+          'task.model.roi_sampler.num_sampled_rois, '
+          f'{self.roi_sampler.num_sampled_rois}')
+
+  def _check_groups(self):
+    """GroupNorm needs 32 equal groups; the fc branch halves its channels."""
+    channels = {'decoder': self.decoder.num_filters,
+                'rpn_head': self.rpn_head.num_filters,
+                'detection_head': self.detection_head.num_filters}
+    if self.include_mask:
+      halves = 2 if self.fully_connected_fusion else 1
+      channels['mask_head'] = self.mask_head.num_filters / halves
+    for part, number in channels.items():
+      if number % 32:
+        raise errors.InputError(
+            f'task.model.{part}.num_filters is '
+            f'{getattr(self, part).num_filters}, but task.model.normalization '
+            'is group: every convolution must have a multiple of 32 channels')
 
 
 @dataclasses.dataclass
@@ -315,12 +353,47 @@ def read(experiment: str, config_files: Sequence[str] = (),
 
 
 def _override(params, source, where):
+  before = params.as_dict()
   try:
     hyperparams.override_params_dict(params, source, is_strict=True)
-  except KeyError as e:
+    after = params.as_dict()
+  except KeyError as e:  # "The key 'x' does not exist in <class '...'>. ..."
+    key, owner = re.findall("'(.+?)'", e.args[0])[:2]
     raise errors.InputError(
-        f'{where}: unknown key: {e.args[0]}; every key must be one of the '
-        'experiment\'s own') from e
-  except (yaml.YAMLError, ValueError, TypeError, AttributeError) as e:
+        f'{where}: unknown key {key!r}; {owner.rsplit(".", 1)[-1]} has no such '
+        'field') from e
+  except AttributeError as e:
+    raise errors.InputError(
+        f'{where}: it must map keys to values, as in task: {{seed: 1}}') from e
+  except (yaml.YAMLError, ValueError, TypeError, tf.errors.OpError) as e:
     reason = ' '.join(str(e).split())
     raise errors.InputError(f'{where}: {reason}') from e
+  _check_kinds(before, after, where)
+
+
+# What may follow a value of a kind. Some fields of Model Garden that are text
+# by default take a list as well; what is None by default takes anything.
+_KINDS = {
+    bool: (bool, 'true or false'),
+    int: (int, 'a whole number'),
+    float: ((int, float), 'a number'),
+    str: ((str, list, tuple), 'text'),
+    list: ((list, tuple), 'a list'),
+    tuple: ((list, tuple), 'a list'),
+    dict: (Mapping, 'keys with values'),
+}
+
+
+def _check_kinds(before: Any, after: Any, where: str, field: str = ''):
+  """Raises InputError where a value has not the kind of its predecessor."""
+  kind, name = _KINDS.get(type(before), (object, ''))
+  is_boolean = isinstance(after, bool)
+  optional = after is None and type(before) not in (bool, dict)
+  if not optional and (not isinstance(after, kind) or (
+      is_boolean and kind not in (bool, object))):
+    raise errors.InputError(
+        f'{where}: {field} is {after!r}; it must be {name}')
+  if isinstance(before, Mapping):
+    for key, value in before.items():
+      _check_kinds(value, after.get(key, value), where,
+                   f'{field}.{key}' if field else key)

@@ -4,9 +4,8 @@ Losses, training step and optimiser are Mask R-CNN's; the model, the input and
 the evaluation are ours.
 """
 
-from typing import Any, List, Optional
+from typing import Any, Optional
 
-from absl import logging
 from official.common import dataset_fn as dataset_fn_lib
 from official.core import input_reader
 from official.core import task_factory
@@ -17,10 +16,11 @@ import tf_keras
 from panet_tf import config as panet_config
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf import progress
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.dataloaders import tfrecord
-from panet_tf.evaluation import coco
+from panet_tf.evaluation import coco_evaluator
 
 
 def build_parser(model: panet_config.PANet,
@@ -105,10 +105,6 @@ class PANetTask(maskrcnn.MaskRCNNTask):
         parser_fn=build_parser(model, params).parse_fn(params.is_training))
     return reader.read(input_context=input_context)
 
-  def build_metrics(self, training: bool = True) -> List[Any]:
-    """Means of the losses for training, COCO's metrics for evaluation."""
-    return super().build_metrics(training)
-
   def _build_coco_metrics(self):
     """Ground truth is the given file, or the shards; never a left-over."""
     path = self.task_config.validation_data.input_path
@@ -120,16 +116,17 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     info = tfrecord.read_dataset_info(path)
     if info:
       category_ids = [category['id'] for category in info['categories']]
-    else:  # Model Garden's shards: the label is the category id.
+    else:  # Model Garden's shards: the label is the category id, with gaps.
       category_ids = list(range(1, model.num_classes))
-    self.coco_metric = coco.CocoEvaluator(
+      _complete_categories(ground_truth, category_ids)
+    self.coco_metric = coco_evaluator.CocoEvaluator(
         ground_truth,
         include_mask=model.include_mask,
         max_detections=model.detection_generator.max_num_detections,
         category_ids=category_ids,
         image_ids=info['image_ids'] if info else None,
         per_category=self.task_config.per_category_metrics)
-    logging.info('Evaluating on %d images.', len(ground_truth['images']))
+    self._num_images = len(ground_truth['images'])
 
   def validation_step(self, inputs, model: tf_keras.Model, metrics=None):
     """Detections of one batch, for the evaluator."""
@@ -148,3 +145,28 @@ class PANetTask(maskrcnn.MaskRCNNTask):
         source_id=labels['source_id'], image_info=labels['image_info'])
     # Model Garden's aggregation passes a pair (ground truth, predictions).
     return {self.loss: 0, self.coco_metric.name: ({}, predictions)}
+
+  def aggregate_logs(self, state=None, step_outputs=None):
+    """Hands a batch to the evaluator, and says how far it is."""
+    if not state:
+      self._watch = progress.EvaluationProgress(self._num_images)
+    state = super().aggregate_logs(state, step_outputs)
+    self._watch(self.coco_metric.num_images)
+    return state
+
+  def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
+    """COCO's metrics, under Model Garden's names; the main ones printed."""
+    logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
+    print('evaluation | ' + ' '.join(
+        f'{name} {logs[name]:.3f}'
+        for kind in ('', 'mask_') for name in (
+            f'{kind}AP', f'{kind}AP50', f'{kind}AP75', f'{kind}APs',
+            f'{kind}APm', f'{kind}APl') if name in logs), flush=True)
+    return logs
+
+
+def _complete_categories(ground_truth, category_ids):
+  """Names by number the ids that a detection may have and the data has not."""
+  known = {category['id'] for category in ground_truth['categories']}
+  ground_truth['categories'] += [
+      {'id': i, 'name': str(i)} for i in category_ids if i not in known]

@@ -15,7 +15,7 @@ import pytest  # pylint: disable=wrong-import-position
 import tensorflow as tf  # pylint: disable=wrong-import-position
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Under --import-mode=importlib pytest itself adds no folder of a test's helpers.
+# With --import-mode=importlib pytest itself adds no folder of test helpers.
 sys.path[:0] = [str(_ROOT), str(_ROOT / 'tests'),
                 str(_ROOT / 'tests' / 'modeling')]
 
@@ -53,11 +53,19 @@ def parity(shared_dir):  # pylint: disable=redefined-outer-name
   return load
 
 
+@pytest.fixture(autouse=True)
+def own_collectives():
+  """Lets every test make a strategy of its own.
+
+  TensorFlow numbers the collectives of every new strategy from the same number,
+  and refuses one that it has seen with another shape in the same process. This
+  attribute is there for tests.
+  """
+  # pylint: disable-next=protected-access
+  tf.distribute.MirroredStrategy._collective_key_base += 100
+
+
 @pytest.fixture(scope='session')
 def two_replicas() -> tf.distribute.Strategy:
-  """One strategy over both devices for the whole suite.
-
-  TensorFlow numbers the collectives of every new strategy from 100 again, and
-  refuses a number it has seen with another shape in the same process.
-  """
+  """A strategy over both devices."""
   return tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])

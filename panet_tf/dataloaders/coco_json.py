@@ -65,17 +65,21 @@ def _load(path):
   except (ValueError, RecursionError) as e:
     raise InputError(f'{path}: not JSON: {e}') from e
   if not isinstance(dataset, dict):
-    raise InputError(f'{path}: holds a {type(dataset).__name__}; COCO instances '
-                     'are an object with `images`, `annotations`, `categories`')
+    raise InputError(f'{path}: holds a {type(dataset).__name__}; should be an '
+                     'object with `images`, `annotations`, `categories`')
   return dataset
 
 
+def _is_text(value):
+  return isinstance(value, str) and bool(value)
+
+
 def _is_id(value):
-  return segmentation_lib.is_int(value) or (isinstance(value, str) and bool(value))
+  return segmentation_lib.is_int(value) or _is_text(value)
 
 
 def _is_file_name(value):
-  return isinstance(value, str) and bool(value) and '\0' not in value
+  return _is_text(value) and '\0' not in value
 
 
 def _is_absent_or(check):
@@ -83,7 +87,11 @@ def _is_absent_or(check):
 
 
 _ID = (_is_id, 'a whole number or a string')
-_SIDE = (_is_absent_or(lambda v: segmentation_lib.is_int(v) and v > 0), 'a whole number above 0')
+_INT = (segmentation_lib.is_int, 'a whole number')
+_SIDE = (_is_absent_or(lambda v: segmentation_lib.is_int(v) and v > 0),
+         'a whole number above 0')
+_AREA = (_is_absent_or(lambda v: segmentation_lib.is_number(v) and v >= 0),
+         'a number of pixels')
 # What each entry must hold: (test, what would be right).
 _FIELDS = {
     'images': {
@@ -95,14 +103,13 @@ _FIELDS = {
     'annotations': {
         'id': _ID,
         'image_id': _ID,
-        'category_id': (segmentation_lib.is_int, 'a whole number'),
+        'category_id': _INT,
         'iscrowd': (_is_absent_or(lambda v: v in (0, 1)), '0 or 1'),
-        'area': (_is_absent_or(lambda v: segmentation_lib.is_number(v) and v >= 0),
-                 'a number of pixels'),
+        'area': _AREA,
     },
     'categories': {
-        'id': (segmentation_lib.is_int, 'a whole number'),
-        'name': (lambda v: isinstance(v, str) and bool(v), 'a string'),
+        'id': _INT,
+        'name': (_is_text, 'a string'),
     },
 }
 
@@ -113,7 +120,8 @@ def _check_entries(path, name, entries):
   for position, entry in enumerate(entries):
     where = f'{path}: {name}[{position}]'
     if not isinstance(entry, dict):
-      raise InputError(f'{where} is {type(entry).__name__}, should be an object')
+      raise InputError(f'{where} is {type(entry).__name__}, should be an '
+                       'object')
     if 'id' in entry:
       where += f' (id {entry["id"]!r})'
     for field, (is_right, right) in _FIELDS[name].items():

@@ -53,7 +53,8 @@ def records(images, options):
       ledger.reject_image(reason, image['id'], annotations)
       continue
     features = _image_features(source_id, image, *encoded)
-    features.update(_object_features(annotations, *encoded[2:], options, ledger))
+    features.update(
+        _object_features(annotations, *encoded[2:], options, ledger))
     result.append(tfrecord_file.serialize(features))
     ledger.images_written += 1
   return result, ledger

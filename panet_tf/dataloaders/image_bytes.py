@@ -137,3 +137,15 @@ def mask_rle(png):
   with Image.open(io.BytesIO(png)) as pixels:
     rle = coco_mask.encode(np.asfortranarray(np.asarray(pixels) != 0, np.uint8))
   return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
+
+
+def read_rgb(path):
+  """An image file as upright 8-bit RGB pixels, [height, width, 3] uint8.
+
+  Raises:
+    InputError: naming the file, if it does not open or is too large.
+  """
+  folder, name = os.path.split(path)
+  data, *_ = encode_image(folder or os.curdir, {'id': name, 'file_name': name})
+  with Image.open(io.BytesIO(data)) as pixels:
+    return np.asarray(pixels.convert('RGB'))

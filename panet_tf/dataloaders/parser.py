@@ -92,17 +92,17 @@ def crop_png_masks(pngs: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
 
   def crop(inputs):
     png, box = inputs
-    mask = tf.io.decode_png(png, channels=1)
+    # One more pixel on each side, a copy of its neighbour: the outer cells of
+    # a box at the image's edge have their centres beyond the edge pixels'.
+    mask = tf.pad(tf.io.decode_png(png, channels=1),
+                  [[1, 1], [1, 1], [0, 0]], 'SYMMETRIC')
     limit = tf.cast(tf.shape(mask)[:2] - 1, tf.float32)
     half_cell = (box[2:] - box[:2]) / (2 * size)
     # Pixel centres are at whole coordinates for crop_and_resize.
-    corners = tf.concat([box[:2] + half_cell - 0.5,
-                         box[2:] - half_cell - 0.5], 0)
-    limit = tf.maximum(tf.tile(limit, [2]), 1.0)
-    corners = tf.clip_by_value(corners, 0.0, limit)
+    corners = tf.concat([(box[:2] + half_cell + 0.5) / limit,
+                         (box[2:] - half_cell + 0.5) / limit], 0)
     return tf.image.crop_and_resize(
-        mask[tf.newaxis], (corners / limit)[tf.newaxis], [0],
-        [size, size])[0, :, :, 0]
+        mask[tf.newaxis], corners[tf.newaxis], [0], [size, size])[0, :, :, 0]
 
   return tf.map_fn(
       crop, (pngs, boxes), parallel_iterations=4,

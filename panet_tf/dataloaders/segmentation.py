@@ -54,8 +54,8 @@ def checked_rle(rle, height, width):
     raise ValueError('has RLE `counts` that are neither a list of whole '
                      'numbers nor a string')
   if min(runs, default=-1) < 0 or sum(runs) != height * width:
-    raise ValueError(f'has RLE counts that sum to {sum(runs)}, should be height '
-                     f'x width = {height * width}')
+    raise ValueError(f'has RLE counts that sum to {sum(runs)}, should be '
+                     f'height x width = {height * width}, none negative')
   if isinstance(counts, str):
     return {'size': size, 'counts': counts.encode('ascii')}
   return coco_mask.frPyObjects({'size': size, 'counts': counts}, height, width)

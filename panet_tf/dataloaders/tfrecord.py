@@ -44,7 +44,8 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
     image_dir: folder that the JSON's file names are relative to.
     annotations: path of the COCO instances JSON.
     output_prefix: path and first part of the shards' names.
-    num_shards: number of files.
+    num_shards: number of files, at most one per image: check_shards takes an
+      empty one for damaged.
     include_masks: write masks; annotations without one are rejected.
     skip_invalid: count unusable images and annotations as rejected, where
       otherwise the first one raises.
@@ -58,6 +59,7 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
   """
   _check_arguments(image_dir, output_prefix, num_shards)
   dataset = coco_json.read(annotations, check_references=not skip_invalid)
+  num_shards = min(num_shards, len(dataset['images']))
   ledger = Ledger()
   images = _with_annotations(dataset, ledger)
   categories = sorted(dataset['categories'], key=lambda c: c['id'])
@@ -80,8 +82,8 @@ def _check_arguments(image_dir, output_prefix, num_shards):
   if not os.path.isdir(image_dir):
     raise InputError(f'{image_dir}: should be the folder with the images')
   if not os.path.basename(output_prefix):
-    raise InputError(f'{output_prefix!r}: output prefix should end in the first '
-                     'part of a file name, as in data/train')
+    raise InputError(f'{output_prefix!r}: output prefix should end in the '
+                     'first part of a file name, as in data/train')
   if not 1 <= num_shards <= 99999:
     raise InputError(f'num_shards: {num_shards}, should be 1 to 99999')
 
@@ -143,7 +145,8 @@ def _write_sidecar(directory, dataset, options, ledger):
       'include_masks': options.include_masks,
       'image_ids': _original_ids(dataset),
   }
-  with open(os.path.join(directory, shards.SIDECAR), 'w', encoding='utf-8') as f:
+  path = os.path.join(directory, shards.SIDECAR)
+  with open(path, 'w', encoding='utf-8') as f:
     json.dump(info, f, indent=1)
 
 
@@ -197,8 +200,8 @@ def _examples(path, image_ids):
       image['id'] = _original_id(image['id'], image_ids)
     except (message.DecodeError, KeyError, ValueError, IndexError,
             OSError) as e:
-      raise InputError(f'{path}: holds a record that is not a detection example '
-                       f'of Model Garden ({e!r})') from e
+      raise InputError(f'{path}: holds a record that is not a detection '
+                       f'example of Model Garden ({e!r})') from e
     yield image, annotations
 
 

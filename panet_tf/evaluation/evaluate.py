@@ -4,12 +4,13 @@ The two tables are PANet's: mask AP and box AP, overall, at IoU 0.5 and 0.75, by
 object size (section 4).
 """
 
-import json
 import os
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf.dataloaders import coco_json
 from panet_tf.evaluation import coco
+from panet_tf.evaluation import coco_results
 
 
 def evaluate_predictions(predictions_path, annotations_path, output_dir,
@@ -33,7 +34,7 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
   """
   _make_folder(output_dir)
   ground_truth = coco_json.read(annotations_path)
-  results = coco.load_results(predictions_path)
+  results = coco_results.load_results(predictions_path)
   include_mask = _have_masks(results) and _have_masks(
       ground_truth['annotations'])
   metrics = coco.coco_metrics(
@@ -43,7 +44,7 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
         f'{len(ground_truth["annotations"])} annotations')
   for kind, rows in metrics.items():
     print(_table(kind, rows))
-  _write_json(os.path.join(output_dir, 'metrics.json'), metrics)
+  files.write_json(os.path.join(output_dir, 'metrics.json'), metrics)
   return metrics
 
 
@@ -68,12 +69,3 @@ def _make_folder(path):
   except OSError as error:
     raise errors.InputError(
         f'{path}: {error.strerror}; expected a folder to write to') from error
-
-
-def _write_json(path, value):
-  """Writes a whole file or none."""
-  temporary = f'{path}.{os.getpid()}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as file:
-    json.dump(value, file, indent=2)
-    file.write('\n')
-  os.replace(temporary, path)

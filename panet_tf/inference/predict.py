@@ -14,7 +14,7 @@ from panet_tf import files
 from panet_tf import visualize
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import image_bytes
-from panet_tf.evaluation import coco
+from panet_tf.evaluation import coco_results
 from panet_tf.inference import predictor as predictor_lib
 from panet_tf.ops import paste_masks
 
@@ -109,7 +109,7 @@ def _results(detections, image_id, shape, predictor):
   masks = detections.get('detection_masks')
   rles = None if masks is None else paste_masks.encode_masks(
       masks, boxes, height, width)
-  return coco.detections_to_results(
+  return coco_results.detections_to_results(
       image_id, boxes, detections['detection_scores'],
       detections['detection_classes'], rles,
       [category['id'] for category in predictor.categories])

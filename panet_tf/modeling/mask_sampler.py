@@ -22,7 +22,7 @@ def crop_masks(masks: tf.Tensor, mask_indices: tf.Tensor, boxes: tf.Tensor,
 
   Returns:
     [N, size, size] float32: the mask, bilinear at the centres of the cells of
-    the RoI, 0 outside of the mask's box.
+    the RoI, 0 outside of the mask's box, or less than half a mask cell inside.
   """
   mask_size = tf.cast(tf.shape(masks)[1:3], tf.float32)
   origin = boxes[:, :2]

@@ -11,7 +11,10 @@ the features, so one set of taps (a cell and a weight for every reading, see
 
 * forward, `use_xla`: one gather per tap, accumulated by XLA in one fused loop;
 * forward, otherwise: TF's crop kernel, made of plain ops for exported graphs;
-* backward, always: the taps as a sparse matrix, transposed, times the gradient.
+* backward: the taps as a sparse matrix, transposed, times the gradient.
+
+A TPU knows neither crop kernel nor sparse matrix: there, it is the sum over
+taps and TF's own gradient of it.
 
 TF's own gradient of the crop kernel is not used: on CPU its threads add to the
 same cells without a lock, so gradients of overlapping boxes get lost at random.
@@ -197,6 +200,9 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
   sizes = int(output_size), int(sampling_ratio)
   start, size = _regions(tf.stop_gradient(boxes), stride, aligned)
   forward = _pool_by_fused_gathers if use_xla else _pool_by_crops
+  if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
+    return tf.cast(
+        _pool_by_gathers(features, start, size, *sizes), features.dtype)
 
   @tf.custom_gradient
   def pool(features):

@@ -13,6 +13,8 @@ import tensorflow as tf
 
 from panet_tf import errors
 from panet_tf.evaluation import coco
+from panet_tf.evaluation import coco_evaluator
+from panet_tf.evaluation import coco_results
 
 _DATA = os.path.join(
     os.path.dirname(__file__), '..', '..', '..', 'shared', 'data')
@@ -216,19 +218,19 @@ def test_a_bad_results_file_is_explained_in_one_line(tmp_path, text, words):
   path = tmp_path / 'results.json'
   path.write_text(text)
   with pytest.raises(errors.InputError, match=words) as info:
-    coco.load_results(str(path))
+    coco_results.load_results(str(path))
   assert str(path) in str(info.value) and '\n' not in str(info.value)
 
 
 def test_a_missing_results_file_is_named(tmp_path):
   with pytest.raises(errors.InputError, match='nothing.json: No such file'):
-    coco.load_results(str(tmp_path / 'nothing.json'))
+    coco_results.load_results(str(tmp_path / 'nothing.json'))
 
 
 def test_a_good_results_file_reads_back(tmp_path):
   path = tmp_path / 'results.json'
   path.write_text(json.dumps([_GOOD]))
-  assert coco.load_results(str(path)) == [_GOOD]
+  assert coco_results.load_results(str(path)) == [_GOOD]
 
 
 def _read_shared(*names):
@@ -308,7 +310,7 @@ def _batch(source_id, count=1):
 
 
 def _evaluator(**options):
-  return coco.CocoEvaluator(_TRUTH, **{
+  return coco_evaluator.CocoEvaluator(_TRUTH, **{
       'include_mask': True, 'max_detections': 100, 'category_ids': [7, 9],
       **options})
 
@@ -342,11 +344,11 @@ def test_evaluator_speaks_model_gardens_names():
 
 def test_evaluator_takes_replicas_ordinals_and_counts_an_image_once():
   evaluator = _evaluator(include_mask=False, image_ids=['b', 'a'])
-  batches = [_batch(1), _batch(1), _batch(0, count=0)]
+  batches = [_batch(2), _batch(2), _batch(1, count=0)]
   evaluator.update_state({}, {
       key: tuple(batch[key] for batch in batches)
       for key in batches[0] if key != 'detection_masks'})
-  evaluator.update_state({}, _batch(1))
+  evaluator.update_state({}, _batch(2))
   assert [result['image_id'] for result in evaluator.results] == ['a']
   assert 'segmentation' not in evaluator.results[0]
   assert 'mask_AP' not in evaluator.result()

@@ -13,13 +13,6 @@ _PARITY = (pathlib.Path(__file__).resolve().parents[2].parent / 'shared' /
            'parity' / 'roi_align.npz')
 _LEVELS = ('2', '3', '4', '5')
 
-try:  # At import, because nothing can be configured once TensorFlow has run.
-  tf.config.set_logical_device_configuration(
-      tf.config.list_physical_devices('CPU')[0],
-      [tf.config.LogicalDeviceConfiguration()] * 2)
-except RuntimeError:
-  pass
-
 both_formulations = pytest.mark.parametrize('use_xla', [False, True])
 both_conventions = pytest.mark.parametrize('aligned', [False, True])
 
@@ -320,6 +313,25 @@ def test_trains_in_a_keras_functional_model_on_two_replicas(use_xla):
                              shuffle=False, verbose=0).history['loss']
   assert losses['one'][-1] < losses['one'][0]
   np.testing.assert_allclose(losses['one'], losses['two'], rtol=1e-4)
+
+
+def test_on_a_tpu_all_of_it_is_compiled_gradient_included(monkeypatch):
+  rng = np.random.default_rng(11)
+  features = tf.constant(rng.normal(size=[1, 9, 7, 3]), tf.float32)
+  boxes = tf.constant([[[-3.0, 5.0, 20.0, 31.0], [4.0, 4.0, 5.0, 40.0]]])
+
+  def run():
+    with tf.GradientTape() as tape:
+      tape.watch(features)
+      pooled = roi_align_lib.roi_align(features, boxes, 3, stride=4)
+      loss = tf.reduce_sum(pooled * pooled)
+    return pooled, tape.gradient(loss, features)
+
+  expected = run()
+  monkeypatch.setattr(
+      tf.distribute, 'TPUStrategy', type(tf.distribute.get_strategy()))
+  for ours, theirs in zip(tf.function(run, jit_compile=True)(), expected):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_a_saved_model_needs_no_xla_and_no_python(tmp_path):

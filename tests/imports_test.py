@@ -1,0 +1,125 @@
+"""DESIGN.md, "Imports go one way", read from the sources."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'panet_tf'
+
+# What each room may import of the others. Its own files are always allowed,
+# and `errors` and `files`, which import nothing of the package.
+_LEAVES = {'errors', 'files', 'progress', 'visualize'}
+MAY_IMPORT = {
+    'errors': set(),
+    'files': set(),
+    'progress': set(),
+    'visualize': set(),
+    'config': {'errors'},
+    'ops': set(),
+    'modeling': {'ops'},
+    'dataloaders': {'errors', 'files'},
+    'factory': {'config', 'errors', 'modeling'},
+    'evaluation': _LEAVES | {'ops', 'dataloaders', 'inference'},
+    'task': _LEAVES | {'config', 'factory', 'dataloaders', 'evaluation'},
+    'inference': _LEAVES | {'ops', 'modeling', 'dataloaders', 'evaluation',
+                            'config', 'factory', 'task'},
+    'serving': _LEAVES | {'ops', 'modeling', 'dataloaders', 'inference',
+                          'config', 'factory', 'task'},
+    'convert': _LEAVES | {'modeling', 'config', 'factory'},
+    'training': _LEAVES | {'config', 'task', 'dataloaders'},
+}
+FRONT_ENDS = {'cli', '__init__'}  # They may import anything.
+
+FILES = sorted(PACKAGE.rglob('*.py'))
+ALL_FILES = FILES + sorted(
+    path for path in ROOT.rglob('*.py')
+    if path not in FILES and path.relative_to(ROOT).parts[0] in (
+        'tests', 'benchmarks', 'train.py', 'export.py', 'setup.py'))
+
+
+def name(path):
+  return str(path.relative_to(ROOT))
+
+
+def imports(path, top_level_only=False):
+  """Yields dotted names: 'panet_tf.ops.roi_align', 'official.core', ..."""
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  for node in tree.body if top_level_only else ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{path}: relative import'
+      yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def room(path):
+  return path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+
+
+@pytest.mark.parametrize('path', FILES, ids=name)
+def test_imports_go_one_way(path):
+  own = room(path)
+  if own in FRONT_ENDS:
+    return
+  assert own in MAY_IMPORT, f'{own} is a new room: say what it may import'
+  for imported in imports(path):
+    if imported.startswith('panet_tf.'):
+      other = imported.split('.')[1]
+      assert other == own or other in MAY_IMPORT[own], imported
+
+
+def test_files_of_a_room_do_not_import_each_other_in_a_circle():
+  graph = {}
+  for path in FILES:
+    module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+    graph[module] = [i for i in imports(path, top_level_only=True)
+                     if i.startswith('panet_tf.')]
+  # `from panet_tf.errors import InputError` names a class of a module.
+  resolve = lambda i: i if i in graph else i.rsplit('.', 1)[0]
+  done = set()
+
+  def visit(module, trail):
+    assert module not in trail, ' -> '.join([*trail, module])
+    if module not in done:
+      for imported in map(resolve, graph.get(module, ())):
+        visit(imported, [*trail, module])
+      done.add(module)
+
+  for module in graph:
+    visit(module, [])
+
+
+@pytest.mark.parametrize('path', ALL_FILES, ids=name)
+def test_only_tf_keras_is_used(path):
+  """`tf.keras` is Keras 3 beside TensorFlow 2.20, and mixes with nothing."""
+  tree = ast.parse(path.read_text(encoding='utf-8'))
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Attribute) and node.attr == 'keras':
+      assert not isinstance(node.value, ast.Name), f'line {node.lineno}'
+  for imported in imports(path):
+    assert imported.split('.')[0] != 'keras', imported
+    assert not imported.startswith('tensorflow.keras'), imported
+
+
+@pytest.mark.parametrize('path', ALL_FILES, ids=name)
+def test_what_the_wheels_lack_is_not_imported(path):
+  """official.projects has holes; tensorflow-addons ended in May 2024."""
+  for imported in imports(path):
+    assert not imported.startswith(
+        ('official.projects', 'tensorflow_addons')), imported
+
+
+@pytest.mark.parametrize('path', FILES, ids=name)
+def test_help_and_serving_images_need_no_model_garden(path):
+  relative = path.relative_to(PACKAGE).as_posix()
+  light = {'cli.py', 'errors.py', 'files.py', 'serving/tensorrt.py',
+           'serving/client.py', 'dataloaders/example.py'}
+  if relative not in light:
+    return
+  heavy = {'official'}
+  if not relative.startswith('serving/'):
+    heavy |= {'tensorflow', 'tf_keras'}
+  found = {i.split('.')[0] for i in imports(path, top_level_only=True)}
+  assert not found & heavy
