@@ -13,9 +13,11 @@ setuptools.setup(
     python_requires='>=3.11,<3.14',
     install_requires=[
         'absl-py',
+        'google-crc32c',
         'numpy',
         'opencv-python-headless',
         'Pillow',
+        'protobuf',
         'pycocotools',
         'tensorflow==2.20.*',
         'tf-models-official==2.20.*',

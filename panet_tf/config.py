@@ -165,6 +165,13 @@ class PANet(maskrcnn.MaskRCNN):
             f'task.model.{part}.num_filters is '
             f'{getattr(self, part).num_filters}, but task.model.normalization '
             'is group: every convolution must have a multiple of 32 channels')
+    units = self.detection_head.fc_dims
+    if (self.box_head == '2fc' or self.norm_after_fc) and (
+        units % 32 or units < 64):
+      raise errors.InputError(
+          f'task.model.detection_head.fc_dims is {units}, but '
+          'task.model.normalization is group: it must be a multiple of 32 and '
+          'at least 64 (a group of one unit is always 0)')
 
 
 @dataclasses.dataclass

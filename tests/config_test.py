@@ -171,7 +171,6 @@ WRONG = {
     'mask_roi_aligner.crop_size': 7,
     'mask_head.upsample_factor': 4,
     'mask_head.class_agnostic': True,
-    'mask_head.num_convs': 2,
     'mask_sampler.num_sampled_masks': 513,
 }
 
@@ -202,3 +201,18 @@ def test_channels_that_groups_cannot_split_are_named(part, filters):
   model.normalization = 'group'
   with pytest.raises(errors.InputError, match=f'{part}.num_filters'):
     model.check()
+
+
+@pytest.mark.parametrize('units, valid', [(32, False), (80, False), (64, True)])
+def test_units_that_groups_would_silence_are_named(units, valid):
+  """32 groups of 1 unit each: minus its own mean, every unit is 0."""
+  model = config.read('panet_coco').task.model
+  model.normalization = 'group'
+  model.detection_head.fc_dims = units
+  if valid:
+    model.check()
+    return
+  with pytest.raises(errors.InputError, match='fc_dims'):
+    model.check()
+  model.norm_after_fc = False
+  model.check()

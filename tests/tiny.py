@@ -48,7 +48,7 @@ def group_params(**overrides) -> config.PANet:
       backbone=config.Backbone(model_id=18, width_multiplier=0.5),
       decoder=config.Neck(num_filters=32),
       rpn_head=maskrcnn.RPNHead(num_filters=32),
-      detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=32),
+      detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=64),
       mask_head=maskrcnn.MaskHead(num_filters=64))
   return params(**(fields | overrides))
 

@@ -10,6 +10,7 @@ from PIL import Image
 from PIL import ImageOps
 from pycocotools import mask as coco_mask
 
+from panet_tf.dataloaders import segmentation
 from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
@@ -48,7 +49,6 @@ def encode_image(image_dir, image):
     raise InputError(f'{where}: {getattr(e, "strerror", e)}') from e
   try:
     with Image.open(io.BytesIO(data)) as pixels:
-      pixels.load()
       return _encoded(data, pixels, image, where)
   except Image.DecompressionBombError as e:
     raise InputError(f'{where}: larger than '
@@ -75,6 +75,9 @@ def _encoded(data, pixels, image, where):
   deep = pixels.format == 'PNG' and data[_PNG_BIT_DEPTH_AT] == 16
   plain = ('JPEG', 'RGB'), ('JPEG', 'L'), ('PNG', 'RGB')
   if (pixels.format, pixels.mode) in plain and not deep and not rotate:
+    # Read to the end, for a file that is cut off; of a JPEG every 8th pixel.
+    pixels.draft('L', (1, 1))
+    pixels.load()
     return data, pixels.format.lower(), size[1], size[0]
   if rotate:
     pixels = ImageOps.exif_transpose(pixels)
@@ -114,10 +117,11 @@ def mask_png(rle):
     PNG bytes.
   """
   height, width = rle['size']
-  _, y, _, rows = map(int, coco_mask.toBbox(rle))
+  first, columns = segmentation.byte_columns(rle)
+  packed = np.packbits(columns, axis=1)
   scanlines = np.zeros([height, 1 + (width + 7) // 8], np.uint8)
-  scanlines[y:y + rows, 1:] = np.packbits(
-      coco_mask.decode(rle)[y:y + rows], axis=1)
+  start = 1 + first // 8  # Each scanline begins with its filter, 0.
+  scanlines[:, start:start + packed.shape[1]] = packed
   deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
   return b''.join((
       b'\x89PNG\r\n\x1a\n',

@@ -1,0 +1,83 @@
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from panet_tf.dataloaders import shards
+from panet_tf.dataloaders import tfrecord
+from panet_tf.dataloaders import tfrecord_file
+from panet_tf.errors import InputError
+
+
+def test_input_path_is_a_glob_a_file_or_a_list(coco):
+  coco.convert()
+  paths = [f'{coco.prefix}-0000{i}-of-00002.tfrecord' for i in range(2)]
+  for pattern in coco.prefix + '*', coco.prefix + '-*.tfrecord', ', '.join(
+      paths[::-1]):
+    assert tfrecord.shard_paths(pattern) == paths
+  assert tfrecord.shard_paths(paths[1]) == paths[1:]
+  for pattern in coco.prefix + '*.tfrec', paths[0] + ',', '':
+    with pytest.raises(InputError, match='input_path: .*matches no file'):
+      tfrecord.shard_paths(pattern)
+
+
+@pytest.mark.parametrize('damage', [
+    lambda data: data[:-3], lambda data: data[:5],
+    lambda data: data[:40] + bytes([data[40] ^ 1]) + data[41:]])
+def test_damaged_shard_is_named(coco, damage):
+  coco.convert(num_shards=1)
+  path = pathlib.Path(coco.prefix + '-00000-of-00001.tfrecord')
+  path.write_bytes(damage(path.read_bytes()))
+  with pytest.raises(InputError, match=f'{path.name}: damaged or cut off'):
+    coco.truth()
+
+
+def test_shards_of_something_else_are_named(tmp_path):
+  for number, features in enumerate((
+      {}, {'image/height': [1]}, {'image/height': [3, 4]})):
+    path = tmp_path / f'{number}.tfrecord'
+    path.write_bytes(tfrecord_file.frame(tfrecord_file.serialize(features)))
+    with pytest.raises(InputError, match=f'{path.name}: .*detection example'):
+      tfrecord.ground_truth_from_shards(str(path))
+
+
+def test_damaged_sidecar_is_named(coco):
+  coco.convert()
+  for text in '{', '[]', '{"categories": [{"label": 2, "id": 1, "name": ""}]}':
+    pathlib.Path(coco.prefix + shards.SIDECAR).write_text(text)
+    with pytest.raises(InputError, match='train.dataset.json: not a data set'):
+      coco.truth()
+
+
+def test_without_sidecar_labels_are_the_categories(coco):
+  coco.convert()
+  os.remove(coco.prefix + shards.SIDECAR)
+  assert tfrecord.read_dataset_info(coco.prefix + '-*') is None
+  assert coco.truth()['categories'] == [{'id': 1, 'name': 'dog'},
+                                       {'id': 2, 'name': 'cat'}]
+  assert [a['category_id'] for a in coco.truth()['annotations']] == [1, 1, 2]
+
+
+def test_sets_that_disagree_are_named(coco):
+  coco.convert()
+  first, coco.prefix = coco.prefix, coco.prefix + '2'
+  coco.convert()
+  with pytest.raises(InputError, match='train2.*image 5 is there twice'):
+    tfrecord.ground_truth_from_shards(f'{first}-*,{coco.prefix}-*')
+  coco.data['categories'][0]['name'] = 'horse'
+  coco.convert()
+  with pytest.raises(InputError, match='train2.*do not stand for the categ'):
+    tfrecord.ground_truth_from_shards(f'{first}-*,{coco.prefix}-*')
+
+
+def test_record_is_a_tensorflow_example():
+  features = {'b': [b'x', b''], 'i': [-1, 2**40], 'none': [],
+              'f': np.array([0.5, -2], np.float32)}
+  record = tfrecord_file.serialize(features)
+  found = tf.train.Example.FromString(record).features.feature
+  assert list(found['b'].bytes_list.value) == features['b']
+  assert list(found['i'].int64_list.value) == features['i']
+  assert list(found['f'].float_list.value) == [0.5, -2]
+  assert tfrecord_file.parse(record) == features | {'f': [0.5, -2]}
