@@ -120,7 +120,8 @@ def test_every_variable_gets_a_gradient(kind):
 
 
 @pytest.mark.parametrize('frozen_stages, whole', [(2, False), (0, True)])
-def test_frozen_backbone_stages_get_none_and_the_rest_does(frozen_stages, whole):
+def test_frozen_backbone_stages_get_none_and_the_rest_does(
+    frozen_stages, whole):
   model_config = tiny.params(backbone=config.Backbone(
       model_id=18, width_multiplier=0.125, frozen_stages=frozen_stages))
   task = tiny.task(model_config, losses=maskrcnn.Losses(),
@@ -242,7 +243,8 @@ class Count:
 
   def heavier_head(self, levels, c, filters, units, classes):
     """4 convs, 1 fc; 1st conv once a level; class and box outputs."""
-    return (levels * self.conv(3, c, filters) + 3 * self.conv(3, filters, filters)
+    return (levels * self.conv(3, c, filters)
+            + 3 * self.conv(3, filters, filters)
             + self.fc(49 * filters, units) + self.outputs(units, classes))
 
   def two_fc_head(self, levels, c, units, classes):
@@ -254,7 +256,8 @@ class Count:
 
   def fcn(self, levels, c, filters, classes):
     """4 convs 3x3, one deconvolution 2x2, one mask per class."""
-    return (levels * self.conv(3, c, filters) + 3 * self.conv(3, filters, filters)
+    return (levels * self.conv(3, c, filters)
+            + 3 * self.conv(3, filters, filters)
             + self.conv(2, filters, filters) + self.plain(filters, classes))
 
   def fc_branch(self, filters):
@@ -270,11 +273,11 @@ TINY = (8, 16, 32, 64)  # Channels of C2..C5.
 @pytest.mark.parametrize('kind', ['sync_batch', 'frozen', 'none', 'group'])
 def test_whole_model_has_the_numbers_of_its_parts(kind):
   n = Count(kind)
-  w, c, box, mask, units = ((32, 32, 32, 64, 64) if kind == 'group'
-                            else (8, 16, 16, 16, 24))
+  w, c, rpn, box, mask, units = ((32, 32, 64, 32, 64, 64) if kind == 'group'
+                                 else (8, 16, 16, 16, 16, 24))
   expected = (
       n.resnet18(w) + n.pyramid([w, 2 * w, 4 * w, 8 * w], c)
-      + n.bottom_up_path(c) + n.rpn(c, c)
+      + n.bottom_up_path(c) + n.rpn(c, rpn)
       + n.heavier_head(4, c, box, units, 5) + n.fcn(4, c, mask, 5)
       + n.fc_branch(mask))
   assert size(shapes(normalization=kind)) == expected

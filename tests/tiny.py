@@ -42,19 +42,23 @@ def params(**overrides) -> config.PANet:
 
 
 def group_params(**overrides) -> config.PANet:
-  """The same with channels that 32 groups divide."""
+  """The same with channels that 32 groups divide.
+
+  Into 2 channels each, where a map or vector has one place only: a group of
+  one number is always 0.
+  """
   fields = dict(
       normalization='group',
       backbone=config.Backbone(model_id=18, width_multiplier=0.5),
       decoder=config.Neck(num_filters=32),
-      rpn_head=maskrcnn.RPNHead(num_filters=32),
+      rpn_head=maskrcnn.RPNHead(num_filters=64),
       detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=64),
       mask_head=maskrcnn.MaskHead(num_filters=64))
   return params(**(fields | overrides))
 
 
 def data_config(is_training=True, **parser_fields) -> config.DataConfig:
-  """All 1023 anchors take part, so that RPN targets are not a matter of luck."""
+  """All 1023 anchors take part: no RPN target is a matter of luck."""
   fields = dict(rpn_batch_size_per_im=2046, max_num_instances=_INSTANCES,
                 mask_crop_size=28)
   return config.DataConfig(
@@ -76,7 +80,8 @@ def png(mask) -> bytes:
   return out.getvalue()
 
 
-def example(seed=0, height=48, width=64, num_objects=3, crowd=(), ellipses=True):
+def example(seed=0, height=48, width=64, num_objects=3, crowd=(),
+            ellipses=True):
   """What `parser.Decoder` makes of a record, and the masks [N, H, W] it has.
 
   Objects are ellipses (or full rectangles) with whole-pixel boxes.
@@ -112,7 +117,8 @@ def example(seed=0, height=48, width=64, num_objects=3, crowd=(), ellipses=True)
   }, masks
 
 
-def parser(model=None, is_training=True, **parser_fields) -> panet_parser.Parser:
+def parser(model=None, is_training=True, **parser_fields
+          ) -> panet_parser.Parser:
   """The real parser, with options by keyword."""
   return task_lib.build_parser(
       model or params(), data_config(is_training, **parser_fields))
