@@ -21,7 +21,7 @@ from official.vision.configs import maskrcnn as _  # Registers the peer.
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import config
+from panet_tf import experiments
 from panet_tf import task as panet_task
 
 flags.DEFINE_integer('repeats', 12, 'Timed steps of each model.')
@@ -51,13 +51,16 @@ def peer_params():
 
 def panet_params():
   """configs/nuclei/panet_r18.yaml."""
-  params = config.read('panet_coco', [_CONFIG])
+  params = experiments.read('panet_coco', [_CONFIG])
   params.task.model.num_classes = 2
   return params
 
 
-def batch(params):
+def batch(mask_crop_size):
   """Random images and objects as the parser makes them."""
+  params = panet_params()
+  params.task.train_data.parser.mask_crop_size = mask_crop_size
+  params.task.train_data.parser.max_num_instances = 100
   parser = panet_task.build_parser(params.task.model, params.task.train_data)
   generator = tf.random.Generator.from_seed(1)
 
@@ -91,10 +94,9 @@ def stepper(params, inputs):
 
 def main(_):
   """Prints medians and the ratio."""
-  ours = panet_params()
-  inputs = batch(ours)
-  steps = {'PANet': stepper(ours, inputs),
-           'Model Garden Mask R-CNN': stepper(peer_params(), inputs)}
+  # Each with the mask size of its own configuration.
+  steps = {'PANet': stepper(panet_params(), batch(56)),
+           'Model Garden Mask R-CNN': stepper(peer_params(), batch(112))}
   times = {name: [] for name in steps}
   for _ in range(flags.FLAGS.repeats):
     for name, step in steps.items():

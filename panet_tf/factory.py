@@ -93,7 +93,7 @@ def _backbone(config, kernel_regularizer):
 
 
 def _official_parts(config, backbone, decoder):
-  """Model Garden's proposals, samplers and detections; its heads are dropped."""
+  """Model Garden's proposals, samplers, detections; its heads are dropped."""
   return official_factory.build_maskrcnn(
       tf_keras.layers.InputSpec(shape=[None] + list(config.input_size)),
       config, backbone=backbone, decoder=decoder).get_config()

@@ -27,6 +27,9 @@ def build_parser(model: panet_config.PANet,
                  data: panet_config.DataConfig) -> panet_parser.Parser:
   """The parser of a data configuration for a model configuration."""
   options = data.parser
+  if options.aug_type and options.aug_type.type:
+    raise errors.InputError(
+        'parser.aug_type is set; AutoAugment and RandAugment are not supported')
   return panet_parser.Parser(
       input_size=model.input_size,
       min_level=model.min_level,
@@ -92,6 +95,10 @@ class PANetTask(maskrcnn.MaskRCNNTask):
                    dataset_fn: Any = None) -> tf.data.Dataset:
     """Batches of (image, labels); see `dataloaders.parser`."""
     model = self.task_config.model
+    if params.decoder.type != 'simple_decoder':
+      raise errors.InputError(
+          f'decoder.type is {params.decoder.type!r}; it must be simple_decoder: '
+          'names of categories come with the shards')
     decoder_options = params.decoder.get()
     decoder = panet_parser.Decoder(
         include_mask=model.include_mask and params.is_training,

@@ -13,8 +13,8 @@ from official.modeling import performance
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import config as panet_config
 from panet_tf import errors
+from panet_tf import experiments
 from panet_tf import files
 from panet_tf import progress
 from panet_tf import task as _  # Registers PANetTask.
@@ -45,14 +45,14 @@ def run(experiment: str, mode: str, model_dir: str,
       after every checkpoint instead of every `validation_interval`).
     model_dir: checkpoints, summaries, params.yaml, metrics. A run found there
       is gone on with.
-    config_files: see `config.read`.
-    params_override: see `config.read`.
+    config_files: see `experiments.read`.
+    params_override: see `experiments.read`.
     tpu: address of a TPU.
 
   Raises:
     InputError: for any mistake in the arguments, the data or the checkpoint.
   """
-  params = panet_config.read(experiment, config_files, params_override, tpu)
+  params = experiments.read(experiment, config_files, params_override, tpu)
   if mode == 'continuous_train_and_eval':
     mode = 'train_and_eval'
     params.override({'trainer': {

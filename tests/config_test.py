@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from panet_tf import config
+from panet_tf import experiments
 from panet_tf import errors
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
@@ -14,7 +15,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
     ('panet_coco', 120_000, 160_000), ('panet_coco_box', 60_000, 80_000)])
 def test_schedule_is_that_of_section_4_1(name, drop, end):
   """"0.02 for 120k and 0.002 for 40k" masks, "60k and 20k" box detectors."""
-  trainer = config.read(name).trainer
+  trainer = experiments.read(name).trainer
   optimizer = trainer.optimizer_config
   rate = optimizer.learning_rate.get()
   assert (rate.boundaries, rate.values) == ([drop], [0.02, 0.002])
@@ -26,7 +27,7 @@ def test_schedule_is_that_of_section_4_1(name, drop, end):
 
 @pytest.mark.parametrize('name', ['panet_coco', 'panet_coco_box'])
 def test_data_and_sampling_are_those_of_section_4(name):
-  task = config.read(name).task
+  task = experiments.read(name).task
   assert task.train_data.global_batch_size == 16
   assert task.losses.l2_weight_decay == 1e-4
   sampler = task.model.roi_sampler
@@ -40,9 +41,9 @@ def test_data_and_sampling_are_those_of_section_4(name):
   assert task.model.include_mask == (name == 'panet_coco')
 
 
-@pytest.mark.parametrize('name', config.EXPERIMENTS)
+@pytest.mark.parametrize('name', experiments.EXPERIMENTS)
 def test_every_experiment_has_all_of_the_papers_parts(name):
-  model = config.read(name).task.model
+  model = experiments.read(name).task.model
   switches = {field: getattr(model, field) for field in (
       'bottom_up_path', 'adaptive_feature_pooling', 'pooling_fusion',
       'fuse_after', 'fully_connected_fusion', 'fc_source', 'fc_fusion',
@@ -55,9 +56,9 @@ def test_every_experiment_has_all_of_the_papers_parts(name):
   assert not model.backbone.frozen_stages and not model.backbone.normalization
 
 
-@pytest.mark.parametrize('name', config.EXPERIMENTS)
+@pytest.mark.parametrize('name', experiments.EXPERIMENTS)
 def test_every_experiment_is_valid(name):
-  params = config.read(name)
+  params = experiments.read(name)
   params.validate()
   params.task.model.check()
 
@@ -66,29 +67,29 @@ def test_later_overrides_win(tmp_path):
   first, second = tmp_path / '1.yaml', tmp_path / '2.yaml'
   first.write_text('task: {model: {fc_fusion: max, box_head: 2fc}, seed: 1}')
   second.write_text('task: {model: {fc_fusion: product}, seed: 2}')
-  task = config.read('panet_coco', [str(first), str(second)],
+  task = experiments.read('panet_coco', [str(first), str(second)],
                      'task.seed=3').task
   assert task.model.box_head == '2fc'
   assert task.model.fc_fusion == 'product'
   assert task.seed == 3
-  task = config.read('panet_coco', [str(second), str(first)]).task
+  task = experiments.read('panet_coco', [str(second), str(first)]).task
   assert (task.model.fc_fusion, task.seed) == ('max', 1)
 
 
 def test_an_address_of_a_tpu_loses_to_the_override():
-  assert config.read('panet_coco', tpu='a').runtime.tpu == 'a'
-  params = config.read('panet_coco', (), 'runtime.tpu=b', tpu='a')
+  assert experiments.read('panet_coco', tpu='a').runtime.tpu == 'a'
+  params = experiments.read('panet_coco', (), 'runtime.tpu=b', tpu='a')
   assert params.runtime.tpu == 'b'
 
 
 def test_experiments_do_not_share_values():
-  config.read('panet_coco', (), 'task.model.box_head=2fc')
-  assert config.read('panet_coco').task.model.box_head == '4conv1fc'
+  experiments.read('panet_coco', (), 'task.model.box_head=2fc')
+  assert experiments.read('panet_coco').task.model.box_head == '4conv1fc'
 
 
 def message(*args, **kwargs) -> str:
   with pytest.raises(errors.InputError) as e:
-    config.read(*args, **kwargs)
+    experiments.read(*args, **kwargs)
   text = str(e.value)
   assert '\n' not in text and '<class' not in text
   return text
@@ -97,7 +98,7 @@ def message(*args, **kwargs) -> str:
 def test_an_unknown_experiment_is_named_with_those_there_are():
   text = message('panet_cocoo')
   assert "'panet_cocoo'" in text
-  assert all(name in text for name in config.EXPERIMENTS)
+  assert all(name in text for name in experiments.EXPERIMENTS)
 
 
 def test_an_absent_config_file_is_named():
@@ -140,14 +141,14 @@ def test_a_mistake_in_a_file_is_named_in_one_line(tmp_path, text, named):
     'task: {model: {roi_sampler: {cascade_iou_thresholds: [0.6]}}}',
 ])
 def test_values_of_a_field_s_other_kinds_are_taken(override):
-  config.read('panet_coco', (), override)
+  experiments.read('panet_coco', (), override)
 
 
 @pytest.mark.parametrize(
     'path', sorted(CONFIGS.rglob('*.yaml')),
     ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_every_config_file_is_valid(path):
-  params = config.read('panet_coco', [str(path)])
+  params = experiments.read('panet_coco', [str(path)])
   params.validate()
   params.task.model.num_classes = params.task.model.num_classes or 2
   params.task.model.check()
@@ -177,7 +178,7 @@ WRONG = {
 
 @pytest.mark.parametrize('field', WRONG)
 def test_a_value_that_no_part_understands_is_named(field):
-  model = config.read('panet_coco').task.model
+  model = experiments.read('panet_coco').task.model
   *parents, last = field.split('.')
   owner = model
   for parent in parents:
@@ -195,7 +196,7 @@ def test_a_value_that_no_part_understands_is_named(field):
     ('decoder', 48), ('rpn_head', 16), ('detection_head', 80),
     ('mask_head', 96)])
 def test_channels_that_groups_cannot_split_are_named(part, filters):
-  model = config.read('panet_coco').task.model
+  model = experiments.read('panet_coco').task.model
   getattr(model, part).num_filters = filters
   model.check()
   model.normalization = 'group'
@@ -206,7 +207,7 @@ def test_channels_that_groups_cannot_split_are_named(part, filters):
 @pytest.mark.parametrize('units, valid', [(32, False), (80, False), (64, True)])
 def test_units_that_groups_would_silence_are_named(units, valid):
   """32 groups of 1 unit each: minus its own mean, every unit is 0."""
-  model = config.read('panet_coco').task.model
+  model = experiments.read('panet_coco').task.model
   model.normalization = 'group'
   model.detection_head.fc_dims = units
   if valid:

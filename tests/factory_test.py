@@ -18,6 +18,7 @@ from official.vision.modeling import factory as official_factory
 from official.vision.modeling.layers import detection_generator
 from official.vision.modeling.layers import roi_generator
 from panet_tf import config
+from panet_tf import experiments
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf.modeling import adaptive_feature_pooling as pooling
@@ -318,7 +319,7 @@ def test_all_switches_off_leave_mask_r_cnn():
 
 @pytest.mark.slow
 def test_panet_coco_has_the_numbers_of_its_parts():
-  model_config = config.read(
+  model_config = experiments.read(
       'panet_coco', (), 'task.model.roi_align.use_xla=false').task.model
   model_config.input_size = [64, 64, 3]  # No parameter depends on it.
   with quick_building():

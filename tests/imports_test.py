@@ -17,6 +17,7 @@ MAY_IMPORT = {
     'progress': set(),
     'visualize': set(),
     'config': {'errors'},
+    'experiments': {'config', 'errors'},
     'ops': set(),
     'modeling': {'ops'},
     'dataloaders': {'errors', 'files'},
@@ -24,11 +25,11 @@ MAY_IMPORT = {
     'evaluation': _LEAVES | {'ops', 'dataloaders', 'inference'},
     'task': _LEAVES | {'config', 'factory', 'dataloaders', 'evaluation'},
     'inference': _LEAVES | {'ops', 'modeling', 'dataloaders', 'evaluation',
-                            'config', 'factory', 'task'},
+                            'config', 'experiments', 'factory', 'task'},
     'serving': _LEAVES | {'ops', 'modeling', 'dataloaders', 'inference',
                           'config', 'factory', 'task'},
     'convert': _LEAVES | {'modeling', 'config', 'factory'},
-    'training': _LEAVES | {'config', 'task', 'dataloaders'},
+    'training': _LEAVES | {'config', 'experiments', 'task', 'dataloaders'},
 }
 FRONT_ENDS = {'cli', '__init__'}  # They may import anything.
 

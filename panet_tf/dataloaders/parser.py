@@ -4,9 +4,9 @@ Replaces Model Garden's Mask R-CNN parser, for three reasons: the paper's
 multi-scale training draws a shorter edge per image (section 4.2); each mask is
 cropped straight out of its own PNG, so that N full-size float masks never
 exist; and a crop samples at the centres of its cells (theirs is half an image
-pixel off, which small objects feel). All randomness is stateless and comes
-from the example's own seed, so that a seeded run repeats itself however many
-threads read.
+pixel off, which small objects feel). Randomness is stateless and comes from the
+example's own seed, so that a seeded run sees the same images however many
+threads read; only the choice of RPN background anchors is Model Garden's own.
 """
 
 from typing import Dict, List, Optional, Tuple
@@ -198,9 +198,10 @@ class Parser(official_parser.Parser):
     pixels = _flip_boxes(boxes, flips) * tf.tile(image_size * scale, [2])
     pixels = box_ops.clip_boxes(pixels - tf.tile(offset, [2]), visible)
     present = box_ops.get_non_empty_box_indices(pixels)
-    pixels = tf.gather(pixels, present)[:self._max_num_instances]
-    classes = tf.gather(classes, present)[:self._max_num_instances]
+    pixels, classes = tf.gather(pixels, present), tf.gather(classes, present)
 
+    # All objects, also those beyond max_num_instances: an anchor on one of
+    # them is no background.
     anchor_boxes = self.anchors()
     rpn_score_targets, rpn_box_targets = self._labeler.label_anchors(
         anchor_boxes, pixels,
@@ -218,7 +219,8 @@ class Parser(official_parser.Parser):
           image_size * scale, [2])
       crops = crop_png_masks(
           tf.gather(masks, present)[:self._max_num_instances],
-          _flip_boxes(back, flips) * tf.tile(image_size, [2]),
+          _flip_boxes(back, flips)[:self._max_num_instances] * tf.tile(
+              image_size, [2]),
           self._mask_crop_size)
       labels['gt_masks'] = self._pad(_flip_masks(crops, flips))
     return tf.cast(image, self._dtype), labels

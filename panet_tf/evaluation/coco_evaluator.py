@@ -28,8 +28,8 @@ class CocoEvaluator:
       include_mask: bool.
       max_detections: int, per image and category.
       category_ids: list, label i + 1 is category `category_ids[i]`.
-      image_ids: list, source id i + 1 is image `image_ids[i]`; None: source ids are
-        the image ids, as numbers or as strings.
+      image_ids: list, source id i + 1 is image `image_ids[i]`; None: source
+        ids are the image ids, as numbers or as strings.
       per_category: bool, whether `result` adds `AP/<name>`, `mask_AP/<name>`.
     """
     self._ground_truth = ground_truth
@@ -105,7 +105,8 @@ class CocoEvaluator:
 
   def result(self):
     """Flat float32 metrics under Model Garden's names: 'AP', 'mask_ARmax1'."""
-    metrics = coco.coco_metrics(self._ground_truth, self.results, **self._options)
+    metrics = coco.coco_metrics(
+        self._ground_truth, self.results, **self._options)
     categories = metrics.pop('per_category', {})
     flat = {}
     for kind, rows in metrics.items():

@@ -9,8 +9,8 @@ from official.core import task_factory
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import config as panet_config
 from panet_tf import errors
+from panet_tf import experiments
 from panet_tf import files
 from panet_tf import task as panet_task
 from panet_tf.ops import paste_masks
@@ -90,8 +90,8 @@ class Predictor:
       checkpoint: folder with checkpoints, params.yaml and dataset.json, or
         the path of one checkpoint in such a folder.
       experiment: registered name; '' takes the one of params.yaml.
-      config_files: see `config.read`.
-      params_override: see `config.read`.
+      config_files: see `experiments.read`.
+      params_override: see `experiments.read`.
 
     Raises:
       InputError: no such checkpoint, or one that does not fit.
@@ -168,4 +168,4 @@ def _params(folder, experiment, config_files, params_override):
           f'{folder} has no {files.PARAMS}: name the experiment')
     experiment = 'panet_coco'  # All share its fields; the file has them all.
     config_files = [saved, *config_files]
-  return panet_config.read(experiment, config_files, params_override)
+  return experiments.read(experiment, config_files, params_override)

@@ -130,6 +130,17 @@ def he_fan_out() -> tf_keras.initializers.Initializer:
       scale=2., mode='fan_out', distribution='untruncated_normal')
 
 
+def _conv_initializer(norm: Normalization) -> tf_keras.initializers.Initializer:
+  """Model Garden's initializer in front of a normalization, else MSRA's.
+
+  A normalization takes the scale of the kernel out of the output; what is left
+  of it is the learning rate, which a smaller kernel makes larger.
+  """
+  if norm.kind in ('none', 'frozen'):
+    return he_fan_out()
+  return tf_keras.initializers.VarianceScaling()
+
+
 def xavier_fan_in() -> tf_keras.initializers.Initializer:
   """Caffe's Xavier: uniform with variance 1 / fan-in."""
   return tf_keras.initializers.VarianceScaling(
@@ -189,7 +200,8 @@ class ConvNorm(_NormalizedLayer):
       norm: the normalization, `Normalization()` for None.
       activation: name of the activation, None for none.
       use_bias: None for `norm.conv_bias`.
-      kernel_initializer: MSRA (fan-out) for None.
+      kernel_initializer: None for Model Garden's, or MSRA's (fan-out) where
+        no normalization follows.
       kernel_regularizer: of the kernel only.
       **kwargs: of the Keras layer.
 
@@ -199,8 +211,8 @@ class ConvNorm(_NormalizedLayer):
     norm = Normalization.of(norm)
     use_bias = norm.conv_bias if use_bias is None else use_bias
     super().__init__(filters, norm, activation, use_bias,
-                     kernel_initializer or he_fan_out(), kernel_regularizer,
-                     **kwargs)
+                     kernel_initializer or _conv_initializer(norm),
+                     kernel_regularizer, **kwargs)
     self._pad = kernel_size // 2 if strides > 1 else 0
     self.conv = tf_keras.layers.Conv2D(
         filters, kernel_size, strides, 'valid' if self._pad else 'same',

@@ -1,0 +1,210 @@
+"""The experiments, and how one is read with its overrides."""
+
+from collections.abc import Mapping
+import dataclasses
+import os
+import re
+from typing import Any, List, Sequence
+
+from official.core import config_definitions as cfg
+from official.core import exp_factory
+from official.modeling import hyperparams
+from official.modeling import optimization
+from official.vision.configs import maskrcnn
+import tensorflow as tf
+import yaml
+
+from panet_tf import errors
+from panet_tf.config import Backbone, DataConfig, Neck, PANet, PANetTask, Parser
+
+EXPERIMENTS = []
+
+
+def _experiment(function):
+  """Registers a configuration under its function's name."""
+  EXPERIMENTS.append(function.__name__)
+  return exp_factory.register_config_factory(function.__name__)(function)
+
+
+def _trainer(steps: List[int], learning_rates: List[float], *,
+             warmup_steps: int, steps_per_loop: int, validation_interval: int,
+             checkpoint_interval: int) -> cfg.TrainerConfig:
+  """SGD with momentum 0.9; the rate changes at `steps[:-1]`."""
+  return cfg.TrainerConfig(
+      train_steps=steps[-1],
+      validation_steps=-1,
+      validation_interval=validation_interval,
+      steps_per_loop=steps_per_loop,
+      summary_interval=steps_per_loop,
+      checkpoint_interval=checkpoint_interval,
+      optimizer_config=optimization.OptimizationConfig({
+          'optimizer': {'type': 'sgd', 'sgd': {'momentum': 0.9}},
+          'learning_rate': {
+              'type': 'stepwise',
+              'stepwise': {
+                  'boundaries': steps[:-1], 'values': learning_rates}},
+          'warmup': {
+              'type': 'linear',
+              'linear': {
+                  'warmup_steps': warmup_steps,
+                  'warmup_learning_rate': learning_rates[0] / 3}}}))
+
+
+def _coco(model: PANet, steps: List[int]) -> cfg.ExperimentConfig:
+  """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
+  task = PANetTask(
+      model=model,
+      annotation_file='coco/annotations/instances_val2017.json',
+      train_data=DataConfig(
+          input_path='coco/train-*.tfrecord',
+          is_training=True,
+          global_batch_size=16,
+          parser=Parser(
+              aug_rand_hflip=True, short_edge=[400, 1400], long_edge=1400)),
+      validation_data=DataConfig(
+          input_path='coco/val-*.tfrecord',
+          is_training=False,
+          global_batch_size=8,
+          drop_remainder=False,
+          parser=Parser(short_edge=[800, 800], long_edge=1000)))
+  return cfg.ExperimentConfig(
+      task=task,
+      runtime=cfg.RuntimeConfig(distribution_strategy='mirrored'),
+      trainer=_trainer(
+          steps, [0.02, 0.002], warmup_steps=500, steps_per_loop=100,
+          validation_interval=10000, checkpoint_interval=2000))
+
+
+@_experiment
+def panet_coco() -> cfg.ExperimentConfig:
+  """PANet with ResNet-50 on COCO, as in section 4.2."""
+  return _coco(PANet(num_classes=81, input_size=[1024, 1024, 3]),
+               [120000, 160000])
+
+
+@_experiment
+def panet_coco_box() -> cfg.ExperimentConfig:
+  """The detector alone (AP^bb of Tables 2 and 3): no mask branch."""
+  return _coco(
+      PANet(num_classes=81, input_size=[1024, 1024, 3], include_mask=False),
+      [60000, 80000])
+
+
+@_experiment
+def panet_shapes() -> cfg.ExperimentConfig:
+  """The embedded default: a small PANet on generated scenes."""
+  model = PANet(
+      num_classes=0,
+      input_size=[128, 128, 3],
+      anchor=maskrcnn.Anchor(anchor_size=4.0),
+      backbone=Backbone(model_id=18, width_multiplier=0.5),
+      decoder=Neck(num_filters=32),
+      rpn_head=maskrcnn.RPNHead(num_filters=32),
+      detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=128),
+      mask_head=maskrcnn.MaskHead(num_filters=32),
+      roi_generator=maskrcnn.ROIGenerator(
+          num_proposals=200, test_num_proposals=200),
+      roi_sampler=maskrcnn.ROISampler(num_sampled_rois=64),
+      mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=16),
+      norm_activation=dataclasses.replace(
+          PANet().norm_activation, norm_momentum=0.97))
+  task = PANetTask(
+      model=model,
+      seed=1,
+      train_data=DataConfig(
+          input_path='runs/demo/data/train-*.tfrecord',
+          is_training=True,
+          global_batch_size=8,
+          parser=Parser(aug_rand_hflip=True, mask_crop_size=56)),
+      validation_data=DataConfig(
+          input_path='runs/demo/data/val-*.tfrecord',
+          is_training=False,
+          global_batch_size=10,
+          drop_remainder=False,
+          parser=Parser(mask_crop_size=56)))
+  return cfg.ExperimentConfig(
+      task=task,
+      runtime=cfg.RuntimeConfig(distribution_strategy='off'),
+      trainer=_trainer(
+          [800, 1000], [0.04, 0.004], warmup_steps=100, steps_per_loop=50,
+          validation_interval=1000, checkpoint_interval=500))
+
+
+def read(experiment: str, config_files: Sequence[str] = (),
+         params_override: str = '', tpu: str = '') -> cfg.ExperimentConfig:
+  """Reads an experiment with its overrides, in Model Garden's order.
+
+  Args:
+    experiment: a registered name, such as 'panet_coco'.
+    config_files: YAML or JSON files, later ones win.
+    params_override: YAML or JSON text, or a file; wins over the files.
+    tpu: address of a TPU.
+
+  Returns:
+    The configuration, not locked.
+
+  Raises:
+    InputError: naming the experiment, the file or the key that is wrong.
+  """
+  try:
+    params = exp_factory.get_exp_config(experiment)
+  except LookupError as e:
+    raise errors.InputError(
+        f'unknown experiment {experiment!r}; there are '
+        f'{", ".join(EXPERIMENTS)}') from e
+  for path in config_files:
+    if not os.path.isfile(path):
+      raise errors.InputError(f'config file {path} does not exist')
+    _override(params, path, f'config file {path}')
+  if tpu:
+    params.override({'runtime': {'tpu': tpu}})
+  if params_override:
+    _override(params, params_override, '--params_override')
+  return params
+
+
+def _override(params, source, where):
+  before = params.as_dict()
+  try:
+    hyperparams.override_params_dict(params, source, is_strict=True)
+    after = params.as_dict()
+  except KeyError as e:  # "The key 'x' does not exist in <class '...'>. ..."
+    key, owner = re.findall("'(.+?)'", e.args[0])[:2]
+    raise errors.InputError(
+        f'{where}: unknown key {key!r}; {owner.rsplit(".", 1)[-1]} has no such '
+        'field') from e
+  except AttributeError as e:
+    raise errors.InputError(
+        f'{where}: it must map keys to values, as in task: {{seed: 1}}') from e
+  except (yaml.YAMLError, ValueError, TypeError, tf.errors.OpError) as e:
+    reason = ' '.join(str(e).split())
+    raise errors.InputError(f'{where}: {reason}') from e
+  _check_kinds(before, after, where)
+
+
+# What may follow a value of a kind. Some fields of Model Garden that are text
+# by default take a list as well; what is None by default takes anything.
+_KINDS = {
+    bool: (bool, 'true or false'),
+    int: (int, 'a whole number'),
+    float: ((int, float), 'a number'),
+    str: ((str, list, tuple), 'text'),
+    list: ((list, tuple), 'a list'),
+    tuple: ((list, tuple), 'a list'),
+    dict: (Mapping, 'keys with values'),
+}
+
+
+def _check_kinds(before: Any, after: Any, where: str, field: str = ''):
+  """Raises InputError where a value has not the kind of its predecessor."""
+  kind, name = _KINDS.get(type(before), (object, ''))
+  is_boolean = isinstance(after, bool)
+  optional = after is None and type(before) not in (bool, dict)
+  if not optional and (not isinstance(after, kind) or (
+      is_boolean and kind not in (bool, object))):
+    raise errors.InputError(
+        f'{where}: {field} is {after!r}; it must be {name}')
+  if isinstance(before, Mapping):
+    for key, value in before.items():
+      _check_kinds(value, after.get(key, value), where,
+                   f'{field}.{key}' if field else key)
