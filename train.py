@@ -6,9 +6,12 @@
 A run that stopped goes on from the last checkpoint in its model_dir.
 """
 
+import logging as python_logging
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# Warnings about Model Garden's own use of TensorFlow; some come at import.
+python_logging.getLogger('tensorflow').setLevel(python_logging.ERROR)
 
 # pylint: disable=g-import-not-at-top
 from absl import app

@@ -7,10 +7,13 @@
 """
 
 import argparse
+import logging
 import os
 import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# Warnings about Model Garden's own use of TensorFlow; some come at import.
+logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top

@@ -13,6 +13,7 @@ from official.vision.tasks import maskrcnn
 import tensorflow as tf
 import tf_keras
 
+from panet_tf import checkpoints
 from panet_tf import config as panet_config
 from panet_tf import errors
 from panet_tf import factory
@@ -82,6 +83,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
 
   def initialize(self, model: tf_keras.Model):
     """Loads `init_checkpoint`; InputError if it is of another model."""
+    if self.task_config.init_checkpoint:
+      checkpoints.find(self.task_config.init_checkpoint)
     try:
       super().initialize(model)
     except (AssertionError, ValueError, tf.errors.OpError) as e:

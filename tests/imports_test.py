@@ -10,10 +10,11 @@ PACKAGE = ROOT / 'panet_tf'
 
 # What each room may import of the others. Its own files are always allowed,
 # and `errors` and `files`, which import nothing of the package.
-_LEAVES = {'errors', 'files', 'progress', 'visualize'}
+_LEAVES = {'checkpoints', 'errors', 'files', 'progress', 'visualize'}
 MAY_IMPORT = {
     'errors': set(),
     'files': set(),
+    'checkpoints': {'errors'},
     'progress': set(),
     'visualize': set(),
     'config': {'errors'},

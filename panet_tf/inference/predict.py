@@ -71,7 +71,8 @@ def predict(checkpoint: str, images: str, output_dir: str, *,
   os.makedirs(output_dir, exist_ok=True)
   names = _picture_names(paths)
   results = []
-  for number, path in enumerate(tqdm.tqdm(paths, unit='image')):
+  for number, path in enumerate(tqdm.tqdm(
+      paths, unit='image', mininterval=1.0)):
     image = image_bytes.read_rgb(path)
     detections = predictor.detect(image)
     results += _results(detections, ids[path], image.shape, predictor)

@@ -9,42 +9,12 @@ from official.core import task_factory
 import tensorflow as tf
 import tf_keras
 
+from panet_tf import checkpoints
 from panet_tf import errors
 from panet_tf import experiments
 from panet_tf import files
 from panet_tf import task as panet_task
 from panet_tf.ops import paste_masks
-
-
-def find_checkpoint(path: str) -> str:
-  """The newest checkpoint of a folder, or the one that `path` names.
-
-  Raises:
-    InputError: if there is none.
-  """
-  if os.path.isdir(path):
-    found = tf.train.latest_checkpoint(path)
-    if not found:
-      raise errors.InputError(
-          f'checkpoint folder {path} holds no checkpoint (ckpt-*.index)')
-    return found
-  if not os.path.exists(path + '.index'):
-    raise errors.InputError(
-        f'checkpoint {path} does not exist; it must be a folder that training '
-        'wrote, or the path of a checkpoint without .index')
-  return path
-
-
-def restore(model: tf_keras.Model, checkpoint: str):
-  """Loads every variable of a model, or raises InputError."""
-  try:
-    status = tf.train.Checkpoint(model=model).read(checkpoint)
-    status.expect_partial().assert_existing_objects_matched()
-  except (AssertionError, ValueError, tf.errors.OpError) as e:
-    raise errors.InputError(
-        f'checkpoint {checkpoint} is of another architecture than the '
-        'configuration describes: use the params.yaml beside it '
-        f'({" ".join(str(e).split())[:160]})') from e
 
 
 def categories_of(info: Dict[str, Any],
@@ -96,7 +66,7 @@ class Predictor:
     Raises:
       InputError: no such checkpoint, or one that does not fit.
     """
-    path = find_checkpoint(checkpoint)
+    path = checkpoints.find(checkpoint)
     folder = os.path.dirname(path)
     params = _params(folder, experiment, config_files, params_override)
     info_path = os.path.join(folder, files.DATASET_INFO)
@@ -105,7 +75,7 @@ class Predictor:
       params.task.model.num_classes = len(info['categories']) + 1
     params.task.init_checkpoint = None
     model = task_factory.get_task(params.task).build_model()
-    restore(model, path)
+    checkpoints.restore(model, path)
     return cls(model, params, info)
 
   def _forward(self, image):

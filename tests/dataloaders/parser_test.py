@@ -318,6 +318,14 @@ def test_at_most_max_num_instances_are_kept(limit):
       labels['gt_classes'], example['groundtruth_classes'][:limit])
 
 
+def test_an_anchor_on_an_object_beyond_the_limit_is_no_background():
+  example, _ = tiny.example(num_objects=9)
+  _, all_labels = parse(example, max_num_instances=9)
+  _, labels = parse(example, max_num_instances=2)
+  for level, targets in all_labels['rpn_score_targets'].items():
+    np.testing.assert_array_equal(labels['rpn_score_targets'][level], targets)
+
+
 def test_one_example_s_shapes_are_static_in_a_data_set(tmp_path):
   task = tiny.task()
   for is_training, keys in (
