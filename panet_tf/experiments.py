@@ -126,8 +126,8 @@ def panet_shapes() -> cfg.ExperimentConfig:
       task=task,
       runtime=cfg.RuntimeConfig(distribution_strategy='off'),
       trainer=_trainer(
-          [800, 1000], [0.04, 0.004], warmup_steps=100, steps_per_loop=50,
-          validation_interval=1000, checkpoint_interval=500))
+          [650, 800], [0.04, 0.004], warmup_steps=100, steps_per_loop=50,
+          validation_interval=800, checkpoint_interval=400))
 
 
 def read(experiment: str, config_files: Sequence[str] = (),
