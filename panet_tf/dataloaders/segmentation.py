@@ -18,10 +18,12 @@ _MOST_GROUPS = 12
 
 
 def is_int(value):
+  """Whether a value of a JSON file is a whole number; true is none."""
   return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value):
+  """Whether a value of a JSON file is a finite number."""
   return is_int(value) or isinstance(value, float) and math.isfinite(value)
 
 

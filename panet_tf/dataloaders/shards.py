@@ -16,6 +16,7 @@ SIDECAR = '.dataset.json'
 
 
 def shard_name(shard, num_shards):
+  """What follows the prefix in the name of a shard, counted from 0."""
   return f'-{shard:05d}-of-{num_shards:05d}.tfrecord'
 
 
