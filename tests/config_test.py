@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+import yaml
 
 from panet_tf import config
 from panet_tf import experiments
@@ -141,7 +142,12 @@ def test_a_mistake_in_a_file_is_named_in_one_line(tmp_path, text, named):
     'task: {model: {roi_sampler: {cascade_iou_thresholds: [0.6]}}}',
 ])
 def test_values_of_a_field_s_other_kinds_are_taken(override):
-  experiments.read('panet_coco', (), override)
+  params = experiments.read('panet_coco', (), override)
+  value, wanted = params.as_dict(), yaml.safe_load(override)
+  while isinstance(wanted, dict):
+    (key, wanted), = wanted.items()
+    value = value[key]
+  assert value == wanted
 
 
 @pytest.mark.parametrize(
