@@ -9,6 +9,9 @@ import pathlib
 import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# oneDNN's convolution gradients write beyond their buffers when two logical CPU
+# devices run them at once (TF 2.20, AVX-512): the process aborts.
+os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
 
 import numpy as np  # pylint: disable=wrong-import-position
 import pytest  # pylint: disable=wrong-import-position
