@@ -13,6 +13,7 @@ setuptools.setup(
     python_requires='>=3.11,<3.14',
     install_requires=[
         'absl-py',
+        'faster-coco-eval',
         'google-crc32c',
         'numpy',
         'opencv-python-headless',
@@ -23,6 +24,6 @@ setuptools.setup(
         'tf-models-official==2.20.*',
         'tqdm',
     ],
-    extras_require={'test': ['pytest']},
+    extras_require={'test': ['cityscapesscripts', 'pytest']},
     entry_points={'console_scripts': ['panet = panet_tf.cli:main']},
 )

@@ -76,7 +76,9 @@ def batch(mask_crop_size):
         'groundtruth_is_crowd': tf.zeros([_OBJECTS], tf.bool),
         'groundtruth_boxes': boxes,
         'groundtruth_classes': tf.ones([_OBJECTS], tf.int64),
-        'groundtruth_instance_masks': tf.fill([_OBJECTS], png)})
+        'groundtruth_instance_masks': {
+            'png': tf.fill([_OBJECTS], png),
+            'corner': tf.zeros([_OBJECTS, 2], tf.int64)}})
 
   dataset = tf.data.Dataset.range(_BATCH).map(example).batch(_BATCH)
   return next(iter(dataset))

@@ -183,17 +183,46 @@ class Parser(maskrcnn.Parser):
     short_edge: range of the shorter edge in pixels, drawn uniformly per image
       while training; its upper end is used for evaluation. Empty: images are
       fitted into `model.input_size` and jittered by aug_scale_min/max.
-    long_edge: the longer edge is at most this; wins over `short_edge`.
+    short_edge_choices: shorter edges in ascending order, each as likely,
+      instead of the range; evaluation uses the last.
+    long_edge: the longer edge is at most this; wins over the shorter one.
+    canvases: HEIGHTxWIDTH of padded inputs, for images scaled by edges: one for
+      all, or several for training. Then each image lies on the smallest with
+      room for it, a batch holds images of one canvas, and none is left out.
+      Empty: one square canvas of side `long_edge`.
+    aligned_masks: mask targets sampled at the centres of their cells. False is
+      Model Garden's crop, up to half an image pixel off.
   """
   short_edge: List[int] = dataclasses.field(default_factory=list)
+  short_edge_choices: List[int] = dataclasses.field(default_factory=list)
   long_edge: int = 0
+  canvases: List[str] = dataclasses.field(default_factory=list)
+  aligned_masks: bool = True
 
 
 @dataclasses.dataclass
 class DataConfig(maskrcnn.DataConfig):
-  """Shards made by `panet data`, or by Model Garden's own converter."""
+  """Shards made by `panet data`, or by Model Garden's own converter.
+
+  Of Model Garden's fields:
+    cache: keeps records in memory, as stored, after the first epoch. Model
+      Garden would keep what the parser made of them: several times the memory,
+      and one scale and flip of each image for the whole run.
+    enable_tf_data_service, tf_data_service_address, tf_data_service_job_name:
+      the service's workers read and parse. `seed` then has no effect, and
+      `task.seed` must be unset: workers would send the same examples.
+    shuffle_buffer_size: records, as stored.
+
+  Attributes:
+    class_balanced: training reads an image as often as if one drew a class
+      first, all that occur being equally likely, and then one of its images;
+      see `dataloaders.sampling`. All shards are read once before the start.
+      Copies of a record are apart by what `shuffle_buffer_size` gives, which
+      should be many times their number.
+  """
   dtype: str = 'float32'
   parser: Parser = dataclasses.field(default_factory=Parser)
+  class_balanced: bool = False
   shuffle_buffer_size: int = 1000
 
 
@@ -205,6 +234,9 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     seed: fixes initial weights, sampling and augmentation; None draws anew.
     annotation_file: ground truth for evaluation; None reads it from the
       validation shards.
+    init_labels: for an init_checkpoint of other classes. For each label of
+      this model, from 1 on, the checkpoint's label whose weights of the last
+      layers it takes; 0 for none. Empty: the checkpoint's classes are these.
   """
   model: PANet = dataclasses.field(default_factory=PANet)
   train_data: DataConfig = dataclasses.field(
@@ -215,3 +247,4 @@ class PANetTask(maskrcnn.MaskRCNNTask):
   losses: maskrcnn.Losses = dataclasses.field(
       default_factory=lambda: maskrcnn.Losses(l2_weight_decay=1e-4))
   seed: Optional[int] = None
+  init_labels: List[int] = dataclasses.field(default_factory=list)

@@ -27,8 +27,9 @@ def _experiment(function):
 
 
 def _trainer(steps: List[int], learning_rates: List[float], *,
-             warmup_steps: int, steps_per_loop: int, validation_interval: int,
-             checkpoint_interval: int) -> cfg.TrainerConfig:
+             warmup_steps: int = 500, steps_per_loop: int = 100,
+             validation_interval: int = 10000,
+             checkpoint_interval: int = 2000) -> cfg.TrainerConfig:
   """SGD with momentum 0.9; the rate changes at `steps[:-1]`."""
   return cfg.TrainerConfig(
       train_steps=steps[-1],
@@ -50,29 +51,33 @@ def _trainer(steps: List[int], learning_rates: List[float], *,
                   'warmup_learning_rate': learning_rates[0] / 3}}}))
 
 
-def _coco(model: PANet, steps: List[int]) -> cfg.ExperimentConfig:
-  """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
+def _on_all_devices(model: PANet, trainer: cfg.TrainerConfig, *,
+                    data: List[str], batch_size: int, train: Parser,
+                    evaluation: Parser) -> cfg.ExperimentConfig:
+  """`data`: the ground truth's file, prefixes of the shards of both splits."""
   task = PANetTask(
       model=model,
-      annotation_file='coco/annotations/instances_val2017.json',
+      annotation_file=data[0],
       train_data=DataConfig(
-          input_path='coco/train-*.tfrecord',
-          is_training=True,
-          global_batch_size=16,
-          parser=Parser(
-              aug_rand_hflip=True, short_edge=[400, 1400], long_edge=1400)),
+          input_path=f'{data[1]}-*.tfrecord', is_training=True,
+          global_batch_size=batch_size, parser=train),
       validation_data=DataConfig(
-          input_path='coco/val-*.tfrecord',
-          is_training=False,
-          global_batch_size=8,
-          drop_remainder=False,
-          parser=Parser(short_edge=[800, 800], long_edge=1000)))
+          input_path=f'{data[2]}-*.tfrecord', is_training=False,
+          global_batch_size=8, drop_remainder=False, parser=evaluation))
   return cfg.ExperimentConfig(
-      task=task,
-      runtime=cfg.RuntimeConfig(distribution_strategy='mirrored'),
-      trainer=_trainer(
-          steps, [0.02, 0.002], warmup_steps=500, steps_per_loop=100,
-          validation_interval=10000, checkpoint_interval=2000))
+      task=task, trainer=trainer,
+      runtime=cfg.RuntimeConfig(distribution_strategy='mirrored'))
+
+
+def _coco(model: PANet, steps: List[int]) -> cfg.ExperimentConfig:
+  """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
+  return _on_all_devices(
+      model, _trainer(steps, [0.02, 0.002]), batch_size=16,
+      data=['coco/annotations/instances_val2017.json', 'coco/train',
+            'coco/val'],
+      train=Parser(
+          aug_rand_hflip=True, short_edge=[400, 1400], long_edge=1400),
+      evaluation=Parser(short_edge=[800, 800], long_edge=1000))
 
 
 @_experiment
@@ -88,6 +93,40 @@ def panet_coco_box() -> cfg.ExperimentConfig:
   return _coco(
       PANet(num_classes=81, input_size=[1024, 1024, 3], include_mask=False),
       [60000, 80000])
+
+
+@_experiment
+def panet_cityscapes() -> cfg.ExperimentConfig:
+  """Section 4.3, fine annotations; see configs/cityscapes."""
+  return _on_all_devices(
+      PANet(num_classes=9, input_size=[1024, 2048, 3]),
+      _trainer([18000, 24000], [0.01, 0.001], validation_interval=6000),
+      data=['cityscapes/cityscapes_val.json', 'cityscapes/cityscapes_train',
+            'cityscapes/cityscapes_val'],
+      batch_size=8,
+      train=Parser(
+          aug_rand_hflip=True, short_edge_choices=[800, 1024], long_edge=2048,
+          max_num_instances=200),
+      evaluation=Parser(short_edge=[1024, 1024], long_edge=2048))
+
+
+@_experiment
+def panet_mvd() -> cfg.ExperimentConfig:
+  """Section 4.4 and Appendix A; see configs/mapillary."""
+  model = PANet(
+      num_classes=38,
+      input_size=[2432, 2432, 3],
+      anchor=maskrcnn.Anchor(
+          anchor_size=4.0, aspect_ratios=[0.2, 0.5, 1.0, 2.0, 5.0]),
+      detection_generator=maskrcnn.DetectionGenerator(max_num_detections=200))
+  return _on_all_devices(
+      model, _trainer([60000, 80000], [0.02, 0.002]), batch_size=16,
+      data=['mapillary/mapillary_validation.json',
+            'mapillary/mapillary_training', 'mapillary/mapillary_validation'],
+      train=Parser(
+          aug_rand_hflip=True, short_edge=[600, 2000], long_edge=2400,
+          max_num_instances=300),
+      evaluation=Parser(short_edge=[1800, 1800], long_edge=2400))
 
 
 @_experiment

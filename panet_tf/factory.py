@@ -13,6 +13,7 @@ from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling import mask_sampler
 from panet_tf.modeling import normalization
 from panet_tf.modeling import panet_model
+from panet_tf.modeling import roi_generator
 from panet_tf.modeling import rpn_head
 from panet_tf.modeling.backbones import resnet
 
@@ -56,6 +57,8 @@ def build_panet(
           norm=norm,
           kernel_regularizer=kernel_regularizer,
           name='rpn_head'),
+      roi_generator=roi_generator.ROIGenerator(
+          **parts['roi_generator'].get_config()),
       roi_aligner=_pooling(config, config.roi_aligner.crop_size),
       detection_head=_box_head(config, norm, kernel_regularizer))
   if config.include_mask:

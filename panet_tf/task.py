@@ -14,13 +14,17 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf import checkpoints
+from panet_tf import class_transfer
 from panet_tf import config as panet_config
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf import progress
+from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.dataloaders import sampling
 from panet_tf.dataloaders import tfrecord
+from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
 
 
@@ -39,7 +43,9 @@ def build_parser(model: panet_config.PANet,
       aspect_ratios=model.anchor.aspect_ratios,
       anchor_size=model.anchor.anchor_size,
       short_edge=options.short_edge,
+      short_edge_choices=options.short_edge_choices,
       long_edge=options.long_edge,
+      canvases=batching.parse_canvases(options, data.is_training),
       rpn_match_threshold=options.rpn_match_threshold,
       rpn_unmatched_threshold=options.rpn_unmatched_threshold,
       rpn_batch_size_per_im=options.rpn_batch_size_per_im,
@@ -52,6 +58,7 @@ def build_parser(model: panet_config.PANet,
       max_num_instances=options.max_num_instances,
       include_mask=model.include_mask and data.is_training,
       mask_crop_size=options.mask_crop_size,
+      aligned_masks=options.aligned_masks,
       dtype=data.dtype)
 
 
@@ -64,6 +71,25 @@ def _attach_seeds(seed: Optional[int]):
         lambda example, pair: dict(example, random_seed=pair))
 
   return attach
+
+
+class _Reader(input_reader.InputReader):
+  """Model Garden's reader, but for what is done to records as stored."""
+
+  def __init__(self, params, *, record_fn, **kwargs):
+    """`record_fn`: data set of records to data set of records, or None."""
+    super().__init__(params, **kwargs)
+    self._record_fn = record_fn
+
+  def _read_data_source(self, *args, **kwargs):
+    """Caches records; Model Garden caches examples, scale and flip and all."""
+    dataset = super()._read_data_source(*args, **kwargs)
+    if self._cache:  # Then the data set has not been repeated so far.
+      dataset = dataset.cache()
+      if self._is_training:
+        dataset = dataset.repeat()
+      self._cache = False
+    return dataset.apply(self._record_fn) if self._record_fn else dataset
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
@@ -83,15 +109,26 @@ class PANetTask(maskrcnn.MaskRCNNTask):
 
   def initialize(self, model: tf_keras.Model):
     """Loads `init_checkpoint`; InputError if it is of another model."""
-    if self.task_config.init_checkpoint:
-      checkpoints.find(self.task_config.init_checkpoint)
+    path = self.task_config.init_checkpoint
+    modules = self.task_config.init_checkpoint_modules
+    labels = self.task_config.init_labels
+    if labels and not (path and modules == 'all'):
+      raise errors.InputError(
+          f'task.init_labels is {labels}, but task.init_checkpoint is {path!r} '
+          f'and task.init_checkpoint_modules {modules!r}: labels go with a '
+          'checkpoint of all modules')
+    if not path:
+      return
+    checkpoint = checkpoints.find(path)
+    if modules == 'all':
+      class_transfer.load(model, checkpoint, labels)
+      return
     try:
       super().initialize(model)
     except (AssertionError, ValueError, tf.errors.OpError) as e:
       raise errors.InputError(
-          f'task.init_checkpoint {self.task_config.init_checkpoint} does not '
-          f'fit the modules {self.task_config.init_checkpoint_modules!r} of '
-          f'this model: {str(e).strip().splitlines()[0]}') from e
+          f'task.init_checkpoint {path} does not fit the modules {modules!r} '
+          f'of this model: {str(e).strip().splitlines()[0]}') from e
 
   def build_inputs(self, params: panet_config.DataConfig,
                    input_context: Optional[tf.distribute.InputContext] = None,
@@ -106,14 +143,43 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     decoder = panet_parser.Decoder(
         include_mask=model.include_mask and params.is_training,
         regenerate_source_id=decoder_options.regenerate_source_id)
-    reader = input_reader.InputReader(
-        params.replace(input_path=tfrecord.shard_paths(params.input_path)),
-        dataset_fn=dataset_fn or dataset_fn_lib.pick_dataset_fn(
-            params.file_type),
+    parser = build_parser(model, params)
+    paths = tfrecord.shard_paths(params.input_path)
+    dataset_fn = dataset_fn or dataset_fn_lib.pick_dataset_fn(params.file_type)
+    # The service's workers must not all draw the same, as in Model Garden.
+    seed = None if params.enable_tf_data_service else params.seed
+    balance = transform_and_batch = None
+    if params.class_balanced:
+      if not params.is_training:
+        raise errors.InputError(
+            'task.validation_data.class_balanced is set; evaluation takes '
+            'every image once: only task.train_data can be balanced')
+      balance = sampling.class_balanced(
+          paths, dataset_fn, model.num_classes, seed)
+    if len(params.parser.canvases) > 1:
+      transform_and_batch = batching.batches_of_one_canvas(
+          params.global_batch_size)
+    reader = _Reader(
+        params.replace(input_path=paths),
+        record_fn=balance,
+        dataset_fn=dataset_fn,
         decoder_fn=decoder.decode,
-        sample_fn=_attach_seeds(params.seed) if params.is_training else None,
-        parser_fn=build_parser(model, params).parse_fn(params.is_training))
+        sample_fn=_attach_seeds(seed) if params.is_training else None,
+        parser_fn=parser.parse_fn(params.is_training),
+        transform_and_batch_fn=transform_and_batch)
     return reader.read(input_context=input_context)
+
+  def _build_rpn_losses(self, outputs, labels):
+    """Model Garden's, also where a map's size is known at run time only.
+
+    Its box loss needs to know it, but sums over all places of a map.
+    """
+    boxes, targets = (
+        {level: tf.reshape(x, [-1, 1, 1, x.shape[-1]])
+         for level, x in maps.items()}
+        for maps in (outputs['rpn_boxes'], labels['rpn_box_targets']))
+    return super()._build_rpn_losses(
+        dict(outputs, rpn_boxes=boxes), dict(labels, rpn_box_targets=targets))
 
   def _build_coco_metrics(self):
     """Ground truth is the given file, or the shards; never a left-over."""
@@ -166,6 +232,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
 
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
     """COCO's metrics, under Model Garden's names; the main ones printed."""
+    all_workers.merge(self.coco_metric)  # Every worker saw its own shard.
     logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
     print('evaluation | ' + ' '.join(
         f'{name} {logs[name]:.3f}'

@@ -87,6 +87,11 @@ def _object_features(annotations, height, width, options, ledger):
     columns['area'].append(coco_json.annotation_area(annotation, rle, box))
     if options.include_masks:
       columns['mask'].append(image_bytes.mask_png(rle))
+      # Small enough to decode for every object, where `mask` is not.
+      crop, top, left = image_bytes.crop_png(rle)
+      columns['mask/crop'].append(crop)
+      columns['mask/crop_top'].append(top)
+      columns['mask/crop_left'].append(left)
     boxes.append(box)
     ledger.annotations_written += 1
   columns['area'] = np.array(columns['area'], np.float32)

@@ -1,7 +1,9 @@
 """Images and masks as bytes that TensorFlow decodes to what was meant."""
 
+import functools
 import io
 import os
+import re
 import struct
 import zlib
 
@@ -10,14 +12,17 @@ from PIL import Image
 from PIL import ImageOps
 from pycocotools import mask as coco_mask
 
+from panet_tf.dataloaders import bit_png
 from panet_tf.dataloaders import segmentation
 from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
 _PNG_BIT_DEPTH_AT = 24
+# Not a stuffed 0xff, a restart or a fill byte: these are part of a scan.
+_JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 # Whatever Pillow's readers raise on a damaged file.
-_IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error,
-                 IndexError, KeyError, TypeError, zlib.error)
+IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error,
+                IndexError, KeyError, TypeError, zlib.error)
 
 
 def encode_image(image_dir, image):
@@ -55,7 +60,7 @@ def encode_image(image_dir, image):
                      f'{2 * Image.MAX_IMAGE_PIXELS} pixels') from e
   except InputError:
     raise
-  except _IMAGE_ERRORS as e:
+  except IMAGE_ERRORS as e:
     raise InputError(f'{where}: not an image that opens, or cut off') from e
 
 
@@ -75,15 +80,44 @@ def _encoded(data, pixels, image, where):
   deep = pixels.format == 'PNG' and data[_PNG_BIT_DEPTH_AT] == 16
   plain = ('JPEG', 'RGB'), ('JPEG', 'L'), ('PNG', 'RGB')
   if (pixels.format, pixels.mode) in plain and not deep and not rotate:
-    # Read to the end, for a file that is cut off; of a JPEG every 8th pixel.
-    pixels.draft('L', (1, 1))
-    pixels.load()
+    _check_complete(data, pixels)
     return data, pixels.format.lower(), size[1], size[0]
   if rotate:
     pixels = ImageOps.exif_transpose(pixels)
   stream = io.BytesIO()
   _to_rgb(pixels, where).save(stream, format='PNG')
   return stream.getvalue(), 'png', size[1], size[0]
+
+
+def _check_complete(data, pixels):
+  """Raises one of IMAGE_ERRORS for a file that is cut off or undecodable.
+
+  Decoding every JPEG would take most of a conversion's time. Where the markers
+  lead to the end, the decoder is shown no pixels but all headers: of damage in
+  between it would only warn.
+  """
+  if pixels.format != 'JPEG':
+    pixels.load()
+    return
+  with Image.open(io.BytesIO(_without_scans(data) or data)) as eighth:
+    eighth.draft('L', (1, 1))
+    eighth.load()
+
+
+def _without_scans(data):
+  """A JPEG less its entropy-coded pixels; None where its end is missing."""
+  kept, start, at = [], 0, 2
+  while (marker := data[at:at + 2]) != b'\xff\xd9':  # End of image.
+    if marker[:1] != b'\xff':
+      return None
+    at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
+    if marker == b'\xff\xda':  # Start of scan: pixels up to the next marker.
+      kept.append(data[start:at])
+      found = _JPEG_MARKER.search(data, at)
+      if not found:
+        return None
+      start = at = found.start()
+  return b''.join(kept) + data[start:at + 2]
 
 
 def _fits(size, image):
@@ -106,10 +140,6 @@ def _to_rgb(pixels, where):
 def mask_png(rle):
   """A mask as a full-size PNG whose pixels decode to 0 and 1.
 
-  One bit per pixel with the palette {0: 0, 1: 1}: `tf.io.decode_png` gives
-  the 0 and 1 that Model Garden expects (one-bit grey would give 255), and both
-  writing and decoding take less time than with eight bits.
-
   Args:
     rle: {'size': [height, width], 'counts': compressed string}.
 
@@ -117,23 +147,44 @@ def mask_png(rle):
     PNG bytes.
   """
   height, width = rle['size']
-  first, columns = segmentation.byte_columns(rle)
-  packed = np.packbits(columns, axis=1)
-  scanlines = np.zeros([height, 1 + (width + 7) // 8], np.uint8)
-  start = 1 + first // 8  # Each scanline begins with its filter, 0.
-  scanlines[:, start:start + packed.shape[1]] = packed
-  deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
-  return b''.join((
-      b'\x89PNG\r\n\x1a\n',
-      _chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 1, 3, 0, 0, 0)),
-      _chunk(b'PLTE', bytes([0, 0, 0, 1, 1, 1])),
-      _chunk(b'IDAT', deflate.compress(scanlines) + deflate.flush()),
-      _chunk(b'IEND', b'')))
+  top, left, pixels = _cut(height, rle['counts'])
+  return bit_png.encode(pixels, height, width, top, left)
 
 
-def _chunk(kind, data):
-  return b''.join((struct.pack('>I', len(data)), kind, data,
-                   struct.pack('>I', zlib.crc32(kind + data))))
+def crop_png(rle):
+  """A mask cut to its bounding box, as a PNG like `mask_png`.
+
+  Decoding it takes time by the object, not by the image.
+
+  Args:
+    rle: as for `mask_png`.
+
+  Returns:
+    (PNG bytes, top, left): where the cut goes in the image, pixels; of an empty
+    mask one pixel of 0 at 0, 0.
+  """
+  top, left, pixels = _cut(rle['size'][0], rle['counts'])
+  if not pixels.size:
+    pixels = np.zeros([1, 1], np.uint8)
+  columns = pixels.any(axis=0)
+  before = int(columns.argmax())
+  pixels = pixels[:, before:columns.size - int(columns[::-1].argmax())]
+  return bit_png.encode(pixels, *pixels.shape), top, left + before
+
+
+@functools.lru_cache(maxsize=1)  # For the mask, then for its crop.
+def _cut(height, counts):
+  """(top, left, pixels) of an object; left is a multiple of 8.
+
+  Pixels are [height, width] of 0 and 1, cut to the object's rows.
+  """
+  left, columns = segmentation.byte_columns(
+      {'size': [height], 'counts': counts})
+  rows = np.flatnonzero(columns.any(axis=1))
+  if not rows.size:
+    return 0, 0, np.zeros([0, 0], np.uint8)
+  pixels = np.ascontiguousarray(columns[rows[0]:rows[-1] + 1])
+  return int(rows[0]), int(left), pixels
 
 
 def mask_rle(png):

@@ -1,16 +1,18 @@
 """Decoded example to network input and Model Garden's labels.
 
 Replaces Model Garden's Mask R-CNN parser, for three reasons: the paper's
-multi-scale training draws a shorter edge per image (section 4.2); each mask is
-cropped straight out of its own PNG, so that N full-size float masks never
-exist; and a crop samples at the centres of its cells (theirs is half an image
-pixel off, which small objects feel). Randomness is stateless and comes from the
-example's own seed, so that a seeded run sees the same images however many
-threads read; only the choice of RPN background anchors is Model Garden's own.
+multi-scale training draws a shorter edge per image (section 4.2); masks and
+RPN targets take a fraction of the time (`mask_targets`, `rpn_targets`), which
+starves no accelerator; and a mask's target is sampled at the centres of its
+cells (theirs is half an image pixel off, which small objects feel). Randomness
+is stateless and comes from the example's own seed, so that a seeded run sees
+the same examples however many threads read.
 """
 
+import functools
 from typing import Dict, List, Optional, Tuple
 
+import numpy as np
 import tensorflow as tf
 from official.vision.dataloaders import parser as official_parser
 from official.vision.dataloaders import tf_example_decoder
@@ -19,14 +21,25 @@ from official.vision.ops import anchor as anchor_ops
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
 
+from panet_tf.dataloaders import mask_targets
+from panet_tf.dataloaders import rpn_targets
+
 _COARSEST_STRIDE = 64  # Level 6.
+# preprocess_ops.normalize_image in two passes over the image instead of three.
+_MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
+_PER_STDDEV = 1 / (255 * np.float32(preprocess_ops.STDDEV_NORM))
 
 
 class Decoder(tf_example_decoder.TfExampleDecoder):
-  """Model Garden's decoder, but masks stay PNG strings until cropped."""
+  """Model Garden's decoder, but masks stay encoded until they are cropped."""
+
+  def __init__(self, include_mask, regenerate_source_id=False):
+    super().__init__(include_mask, regenerate_source_id)
+    if include_mask:
+      self._keys_to_features.update(mask_targets.FEATURES)
 
   def _decode_masks(self, parsed_tensors):
-    return parsed_tensors['image/object/mask']
+    return mask_targets.encoded_masks(parsed_tensors)
 
 
 def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
@@ -71,42 +84,11 @@ def resize_to_canvas(
   height, width = tf.unstack(tf.cast(visible, tf.int32))
   top, left = tf.unstack(tf.cast(offset, tf.int32))
   image = image[top:top + height, left:left + width]
-  image = preprocess_ops.normalize_image(image / 255.0)
+  image = (image - _MEAN) * _PER_STDDEV
   image = tf.image.pad_to_bounding_box(image, 0, 0, *canvas)
   image.set_shape([*canvas, 3])
   return image, tf.stack(
       [image_size, visible, scaled_size / image_size, offset])
-
-
-def crop_png_masks(pngs: tf.Tensor, boxes: tf.Tensor, size: int) -> tf.Tensor:
-  """Cuts each object's box out of its mask.
-
-  Args:
-    pngs: [N] string, one full-image PNG per object.
-    boxes: [N, 4] yxyx, original-image pixels.
-    size: height and width of a crop.
-
-  Returns:
-    [N, size, size] float32 in 0..1, bilinear at the centres of the cells.
-  """
-
-  def crop(inputs):
-    png, box = inputs
-    # One more pixel on each side, a copy of its neighbour: the outer cells of
-    # a box at the image's edge have their centres beyond the edge pixels'.
-    mask = tf.pad(tf.io.decode_png(png, channels=1),
-                  [[1, 1], [1, 1], [0, 0]], 'SYMMETRIC')
-    limit = tf.cast(tf.shape(mask)[:2] - 1, tf.float32)
-    half_cell = (box[2:] - box[:2]) / (2 * size)
-    # Pixel centres are at whole coordinates for crop_and_resize.
-    corners = tf.concat([(box[:2] + half_cell + 0.5) / limit,
-                         (box[2:] - half_cell + 0.5) / limit], 0)
-    return tf.image.crop_and_resize(
-        mask[tf.newaxis], corners[tf.newaxis], [0], [size, size])[0, :, :, 0]
-
-  return tf.map_fn(
-      crop, (pngs, boxes), parallel_iterations=4,
-      fn_output_signature=tf.TensorSpec([size, size], tf.float32))
 
 
 class Parser(official_parser.Parser):
@@ -115,60 +97,85 @@ class Parser(official_parser.Parser):
   Args are those of Model Garden's Mask R-CNN parser of the same name, and:
     input_size: [height, width] images are fitted into where `short_edge` is
       empty.
-    short_edge, long_edge: see `config.Parser`.
+    short_edge, short_edge_choices, long_edge, canvases, aligned_masks: see
+      `config.Parser`.
   """
 
   def __init__(self, *, input_size, min_level, max_level, num_scales,
-               aspect_ratios, anchor_size, short_edge=(), long_edge=0,
+               aspect_ratios, anchor_size, short_edge=(),
+               short_edge_choices=(), long_edge=0, canvases=(),
                rpn_match_threshold=0.7, rpn_unmatched_threshold=0.3,
                rpn_batch_size_per_im=256, rpn_fg_fraction=0.5,
                aug_rand_hflip=False, aug_rand_vflip=False, aug_scale_min=1.0,
                aug_scale_max=1.0, skip_crowd_during_training=True,
                max_num_instances=100, include_mask=True, mask_crop_size=112,
-               dtype='float32'):
-    self._canvas = canvas_size(input_size, long_edge if short_edge else 0)
-    self._input_size = list(input_size[:2])
+               aligned_masks=True, dtype='float32'):
     self._short_edge, self._long_edge = list(short_edge), long_edge
+    self._short_edge_choices = list(short_edge_choices)
+    self._by_edges = bool(short_edge or short_edge_choices)
+    self._canvases = [canvas_size(canvas, 0) for canvas in canvases] or [
+        canvas_size(input_size, long_edge if self._by_edges else 0)]
+    self._input_size = list(input_size[:2])
     self._anchor_boxes = anchor_ops.build_anchor_generator(
         min_level=min_level, max_level=max_level, num_scales=num_scales,
         aspect_ratios=aspect_ratios,
         anchor_size=anchor_size)
-    self._labeler = anchor_ops.RpnAnchorLabeler(
-        rpn_match_threshold, rpn_unmatched_threshold, rpn_batch_size_per_im,
-        rpn_fg_fraction)
+    self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
+                         rpn_batch_size_per_im, rpn_fg_fraction)
     self._flips = (aug_rand_vflip, aug_rand_hflip)
     self._jitter = (aug_scale_min, aug_scale_max)
     self._skip_crowd = skip_crowd_during_training
     self._max_num_instances = max_num_instances
     self._include_mask = include_mask
     self._mask_crop_size = mask_crop_size
+    self._aligned_masks = aligned_masks
     self._dtype = dtype
 
   def eval_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
     size = tf.cast(tf.shape(image)[:2], tf.float32)
-    if self._short_edge:
-      scale = scale_for_edges(size, self._short_edge[1], self._long_edge)
+    if self._by_edges:
+      edge = max(self._short_edge + self._short_edge_choices)
+      scale = self._scale_for_edges(size, edge)
     else:
       scale = self._fit(size)
-    image, image_info = resize_to_canvas(image, scale, self._canvas)
+    image, image_info = resize_to_canvas(image, scale, self._canvases[0])
     return tf.cast(image, self._dtype), image_info
 
   def anchors(self) -> Dict[str, tf.Tensor]:
-    """Anchors of the canvas, {'2'..'6'}: [h, w, 4 * anchors]."""
-    return self._anchor_boxes(image_size=tuple(self._canvas))
+    """Anchors of the (first) canvas, {'2'..'6'}: [h, w, 4 * anchors]."""
+    return self._anchor_boxes(image_size=tuple(self._canvases[0]))
 
   def _fit(self, image_size):
     return tf.reduce_min(tf.cast(self._input_size, tf.float32) / image_size)
 
+  def _scale_for_edges(self, image_size, short_edge):
+    """As the edges say, but no larger than the roomiest canvas."""
+    room = tf.reduce_min(self._canvases / image_size, 1)
+    return tf.minimum(scale_for_edges(image_size, short_edge, self._long_edge),
+                      tf.reduce_max(room))
+
   def _train_scale(self, image_size, seed):
+    if self._short_edge_choices:
+      short_edge = tf.gather(
+          tf.constant(self._short_edge_choices, tf.float32),
+          tf.random.stateless_uniform(
+              [], seed, 0, len(self._short_edge_choices), tf.int32))
+      return self._scale_for_edges(image_size, short_edge)
     if self._short_edge:
       short_edge = tf.random.stateless_uniform([], seed, *self._short_edge)
-      return scale_for_edges(image_size, short_edge, self._long_edge)
+      return self._scale_for_edges(image_size, short_edge)
     low, high = self._jitter
     return self._fit(image_size) * (
         tf.random.stateless_uniform([], seed, low, high)
         if high > low else low)
+
+  @functools.lru_cache(maxsize=None)
+  def _rpn_targets(self, canvas):
+    with tf.init_scope():  # Anchors as arrays, also while a graph is built.
+      anchors = {level: boxes.numpy() for level, boxes in
+                 self._anchor_boxes(image_size=canvas).items()}
+    return rpn_targets.RPNTargets(anchors, *self._rpn_options)
 
   def _objects(self, data):
     """Boxes in 0..1, classes, masks of the objects to learn from."""
@@ -178,12 +185,27 @@ class Parser(official_parser.Parser):
     fields = [data['groundtruth_boxes'], data['groundtruth_classes']]
     if self._include_mask:
       fields.append(data['groundtruth_instance_masks'])
-    fields = [tf.boolean_mask(x, keep) for x in fields]
+    fields = tf.nest.map_structure(lambda x: tf.boolean_mask(x, keep), fields)
     return fields if self._include_mask else fields + [None]
 
   def _parse_train_data(self, data):
-    """Image and labels of one training example; see Model Garden's parser."""
-    seeds = tf.random.experimental.stateless_split(data['random_seed'], 3)
+    """Image and labels of one training example; see Model Garden's parser.
+
+    With several canvases it lies on the smallest one that has room for it.
+    """
+    seeds = tf.random.experimental.stateless_split(data['random_seed'], 4)
+    image_size = tf.cast(tf.shape(data['image'])[:2], tf.float32)
+    scale = self._train_scale(image_size, seeds[1])
+    on_canvas = [functools.partial(
+        self._train_example, data, scale, seeds, tuple(canvas))
+                 for canvas in sorted(self._canvases, key=np.prod)]
+    if len(on_canvas) == 1:
+      return on_canvas[0]()
+    scaled = tf.round(image_size * scale)
+    room = tf.reduce_all(sorted(self._canvases, key=np.prod) >= scaled, 1)
+    return tf.switch_case(tf.argmax(room, output_type=tf.int32), on_canvas)
+
+  def _train_example(self, data, scale, seeds, canvas):
     boxes, classes, masks = self._objects(data)
     image = data['image']
     image_size = tf.cast(tf.shape(image)[:2], tf.float32)
@@ -192,22 +214,21 @@ class Parser(official_parser.Parser):
 
     image = _flip_image(image, flips)
     image, image_info = resize_to_canvas(
-        image, self._train_scale(image_size, seeds[1]), self._canvas,
-        tf.random.stateless_uniform([2], seeds[2]))
+        image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]))
     _, visible, scale, offset = tf.unstack(image_info)
-    pixels = _flip_boxes(boxes, flips) * tf.tile(image_size * scale, [2])
+    # Model Garden's order: another one rounds otherwise, and anchors tie.
+    pixels = (_flip_boxes(boxes, flips) * tf.tile(image_size, [2])
+              * tf.tile(scale, [2]))
     pixels = box_ops.clip_boxes(pixels - tf.tile(offset, [2]), visible)
     present = box_ops.get_non_empty_box_indices(pixels)
     pixels, classes = tf.gather(pixels, present), tf.gather(classes, present)
 
     # All objects, also those beyond max_num_instances: an anchor on one of
     # them is no background.
-    anchor_boxes = self.anchors()
-    rpn_score_targets, rpn_box_targets = self._labeler.label_anchors(
-        anchor_boxes, pixels,
-        tf.cast(classes, tf.float32)[:, tf.newaxis])
+    rpn_score_targets, rpn_box_targets = self._rpn_targets(canvas)(
+        pixels, seeds[3])
     labels = {
-        'anchor_boxes': anchor_boxes,
+        'anchor_boxes': self._anchor_boxes(image_size=canvas),
         'image_info': image_info,
         'rpn_score_targets': rpn_score_targets,
         'rpn_box_targets': rpn_box_targets,
@@ -215,13 +236,14 @@ class Parser(official_parser.Parser):
         'gt_classes': self._pad(classes),
     }
     if self._include_mask:
-      back = (pixels + tf.tile(offset, [2])) / tf.tile(
-          image_size * scale, [2])
-      crops = crop_png_masks(
-          tf.gather(masks, present)[:self._max_num_instances],
-          _flip_boxes(back, flips)[:self._max_num_instances] * tf.tile(
-              image_size, [2]),
-          self._mask_crop_size)
+      kept = present[:self._max_num_instances]
+      back = (pixels[:self._max_num_instances] + tf.tile(offset, [2])
+             ) / tf.tile(image_size * scale, [2])
+      crops = mask_targets.crop_masks(
+          {key: tf.gather(value, kept) for key, value in masks.items()},
+          _flip_boxes(back, flips) * tf.tile(image_size, [2]),
+          tf.shape(data['image'])[:2], self._mask_crop_size,
+          self._aligned_masks)
       labels['gt_masks'] = self._pad(_flip_masks(crops, flips))
     return tf.cast(image, self._dtype), labels
 

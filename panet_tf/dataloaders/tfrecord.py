@@ -2,8 +2,8 @@
 
 `images + COCO JSON --tfrecord--> shards --decoder, parser--> image, labels`
 
-The shards carry Model Garden's feature names; `shards.py` says which files a
-data set consists of.
+The shards carry Model Garden's feature names, and each mask a second time, cut
+to its object; `shards.py` says which files a data set consists of.
 """
 
 import contextlib

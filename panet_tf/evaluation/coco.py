@@ -1,21 +1,16 @@
-"""COCO metrics of boxes and masks, by pycocotools.
+"""COCO metrics of boxes and masks, by faster-coco-eval.
 
 PANet's tables (section 4) are COCO's AP, AP50, AP75, AP_S, AP_M and AP_L, of
-masks and of boxes. The rows are read from `COCOeval.eval` here, because
-`COCOeval.summarize` looks for exactly 100 detections in its first row and gives
--1 for any other limit (a nuclei image has up to 375 objects).
+masks and of boxes. faster-coco-eval is COCOeval in C++; `coco_test.py` holds it
+to pycocotools. The rows are read from `COCOeval.eval` here, because `summarize`
+looks for exactly 100 detections in its first row and gives -1 for any other
+limit (a nuclei image has up to 375 objects).
 """
 
-import contextlib
-import io
-
+import faster_coco_eval
 import numpy as np
-from pycocotools import coco
-from pycocotools import cocoeval
-from pycocotools import mask as mask_utils
 
-from panet_tf import errors
-from panet_tf.dataloaders import segmentation
+from panet_tf.evaluation import coco_instances
 
 _ALL = slice(None)
 # Row: array, IoU thresholds, area range, detection limit (1, 10, the largest).
@@ -42,7 +37,8 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
   Args:
     ground_truth: dict, COCO instances. Segmentations may be polygons or RLE of
       either kind; missing `iscrowd`, `area` and `bbox` are derived.
-    results: list of COCO results; a missing `bbox` is the mask's.
+    results: list of COCO results, a missing `bbox` being the mask's; or the
+      same as `coco_instances.Instances`.
     include_mask: bool, whether to score masks too.
     max_detections: int, the best-scored results counted per image and category.
     per_category: bool, whether to add the rows of each category.
@@ -56,99 +52,89 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
     InputError: a result or annotation of an unknown image or category, without
       a segmentation that is needed, or with one that does not fit its image.
   """
-  images = {image['id']: image for image in sorted(
-      ground_truth['images'],
-      key=lambda image: (isinstance(image['id'], str), image['id']))}
-  names = {item['id']: item['name'] for item in ground_truth['categories']}
-  annotations, detections = [
-      [_instance(item, f'{noun} {index}', images, names, include_mask)
-       for index, item in enumerate(items)]
-      for noun, items in (('annotation', ground_truth['annotations']),
-                          ('result', results))]
-  metrics, categories = {}, {name: {} for name in names.values()}
-  for kind, iou_type in _kinds(include_mask):
-    arrays = _evaluate(
-        annotations, detections, images, names, iou_type, max_detections)
+  truth = coco_instances.from_items(
+      ground_truth['annotations'], 'annotation', ground_truth, include_mask)
+  if not isinstance(results, coco_instances.Instances):
+    results = coco_instances.from_items(
+        results, 'result', ground_truth, include_mask)
+  names = [category['name'] for category in ground_truth['categories']]
+  metrics, categories = {}, {name: {} for name in names}
+  for kind, iou_type in (('box', 'bbox'), ('mask', 'segm')):
+    if kind == 'mask' and not include_mask:
+      break
+    arrays = evaluate(truth, results, len(names), iou_type, max_detections)
     metrics[kind] = _rows(arrays, max_detections)
-    for index, name in enumerate(names.values()):
+    for index, name in enumerate(names):
       categories[name][kind] = _rows(arrays, max_detections, index)
   return {**metrics, 'per_category': categories} if per_category else metrics
 
 
-def _kinds(include_mask):
-  return (('box', 'bbox'), ('mask', 'segm'))[:2 if include_mask else 1]
+def evaluate(truth, results, num_categories, iou_type, max_detections):
+  """COCOeval's arrays.
+
+  One category at a time, so that only its results are ever dictionaries; and
+  only its images, since COCOeval's loops are over all of them.
+
+  Args:
+    truth: Instances.
+    results: Instances.
+    num_categories: int, K.
+    iou_type: 'bbox' or 'segm'.
+    max_detections: int, per image and category.
+
+  Returns:
+    {'precision': [T, R, K, A, 3], 'recall': [T, K, A, 3]}: IoU thresholds,
+    recall thresholds, categories, area ranges, limits 1, 10, max_detections.
+  """
+  limits = [1, min(10, max_detections), max_detections]
+  arrays = {'precision': np.full((10, 101, num_categories, 4, 3), -1.0),
+            'recall': np.full((10, num_categories, 4, 3), -1.0)}
+  # Without ground truth a category has no precision, whatever was detected.
+  for category in np.unique(truth.categories):
+    found = _evaluate_category(truth, results, category, iou_type, limits)
+    for name, values in arrays.items():
+      values[..., category, :, :] = found[name][..., 0, :, :]
+  return arrays
 
 
-def _instance(item, where, images, names, include_mask):
-  """One annotation or result as pycocotools wants it, with nothing missing."""
-  for field, known in (('image_id', images), ('category_id', names)):
-    if item[field] not in known:
-      raise errors.InputError(
-          f'{where}: {field} {item[field]!r} is not in the ground truth, whose '
-          f'ids are like {next(iter(known), None)!r}')
-  image = images[item['image_id']]
-  is_result = where.startswith('result')
-  area = None if is_result else item.get('area')
-  box, rle = item.get('bbox'), None
-  if include_mask or box is None or (area is None and not is_result):
-    rle = _to_rle(item, image, where, include_mask or box is None)
-  if box is None:
-    box = mask_utils.toBbox(rle).tolist()
-  mask_area = box[2] * box[3] if rle is None else int(mask_utils.area(rle))
-  # COCO's rule: an object has one area, its mask's; a detected box has its own.
-  areas = {'bbox': box[2] * box[3] if is_result else mask_area,
-           'segm': mask_area}
-  return {
-      'image_id': item['image_id'], 'category_id': item['category_id'],
-      'iscrowd': int(item.get('iscrowd', 0)), 'score': item.get('score'),
-      'bbox': box, 'segmentation': rle,
-      'areas': areas if area is None else {'bbox': area, 'segm': area}}
-
-
-def _to_rle(item, image, where, required):
-  """Polygons, or RLE of either kind, as compressed RLE; None if absent."""
-  mask = item.get('segmentation')
-  if not mask:
-    if required:
-      raise errors.InputError(f'{where} has no segmentation, which mask '
-                              'metrics need; box metrics need a bbox')
-    return None
-  if isinstance(mask, dict) and isinstance(mask.get('counts'), bytes):
-    return mask  # straight from pycocotools; JSON has no bytes
-  size = image.get('height'), image.get('width')
-  if None in size:
-    raise errors.InputError(
-        f'image {image["id"]!r} has no height and width, which masks need')
-  read = (segmentation.checked_rle if isinstance(mask, dict)
-          else segmentation.polygons_rle)
-  try:
-    return read(mask, *size)
-  except ValueError as error:
-    raise errors.InputError(f'{where}: segmentation {error}') from error
-
-
-def _evaluate(annotations, detections, images, names, iou_type, max_detections):
-  """COCOeval's arrays: precision [T, R, K, A, 3] and recall [T, K, A, 3]."""
-  # Ordinals, because pycocotools takes an id of 0 or a string for no match.
-  image_ids = {image_id: i for i, image_id in enumerate(images, 1)}
-  category_ids = {category_id: i for i, category_id in enumerate(names, 1)}
-  with contextlib.redirect_stdout(io.StringIO()):
-    datasets = coco.COCO(), coco.COCO()
-    for dataset, instances in zip(datasets, (annotations, detections)):
-      dataset.dataset = {
-          'images': [{**images[i], 'id': image_ids[i]} for i in images],
-          'categories': [{'id': i} for i in category_ids.values()],
-          'annotations': [
-              {**instance, 'id': ordinal, 'area': instance['areas'][iou_type],
-               'image_id': image_ids[instance['image_id']],
-               'category_id': category_ids[instance['category_id']]}
-              for ordinal, instance in enumerate(instances, 1)]}
-      dataset.createIndex()
-    evaluation = cocoeval.COCOeval(*datasets, iou_type)
-    evaluation.params.maxDets = [1, min(10, max_detections), max_detections]
-    evaluation.evaluate()
-    evaluation.accumulate()
+def _evaluate_category(truth, results, category, iou_type, limits):
+  places = [np.flatnonzero(instances.categories == category)
+            for instances in (truth, results)]
+  images = np.union1d(truth.images[places[0]], results.images[places[1]])
+  datasets = []
+  for instances, which in zip((truth, results), places):
+    dataset = faster_coco_eval.COCO()
+    dataset.dataset = {
+        'images': [{'id': i} for i in images.tolist()],
+        'categories': [{'id': 1}],
+        'annotations': _annotations(instances, which, iou_type)}
+    dataset.createIndex()
+    datasets.append(dataset)
+  # Its 'segm' would decode all masks; 'bbox' does those that may match.
+  evaluation = faster_coco_eval.COCOeval_faster(*datasets, 'bbox')
+  evaluation.params.maxDets = limits
+  evaluation.evaluate()
+  evaluation.accumulate()
   return evaluation.eval
+
+
+def _annotations(instances, which, iou_type):
+  """The instances at places `which` [M] as COCOeval's annotations.
+
+  Their `bbox` is what COCOeval takes the IoU of: its IoU is of boxes or RLEs,
+  whichever it meets.
+  """
+  shapes = (instances.boxes[which].tolist() if iou_type == 'bbox'
+            else [instances.rles[place] for place in which.tolist()])
+  columns = [column[which].tolist() for column in (
+      instances.images, instances.scores, instances.iscrowd,
+      instances.areas[iou_type])]
+  # Ids from 1: COCOeval takes an id of 0 for no match.
+  return [
+      {'id': i, 'image_id': image, 'category_id': 1, 'bbox': shape,
+       'score': score, 'iscrowd': iscrowd, 'area': area}
+      for i, (shape, image, score, iscrowd, area) in enumerate(
+          zip(shapes, *columns), 1)]
 
 
 def _rows(arrays, max_detections, category=_ALL):

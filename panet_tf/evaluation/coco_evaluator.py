@@ -3,9 +3,12 @@
 import itertools
 
 import numpy as np
+from pycocotools import mask as mask_utils
 
 from panet_tf import errors
 from panet_tf.evaluation import coco
+from panet_tf.evaluation import coco_detections
+from panet_tf.evaluation import coco_instances
 from panet_tf.evaluation import coco_results
 from panet_tf.ops import paste_masks
 
@@ -15,6 +18,8 @@ class CocoEvaluator:
 
   Masks become RLE as they arrive, so that memory does not grow with the images'
   sizes. `result` leaves the results in place; `reset_states` starts afresh.
+  Where several workers see a part of the images each, they exchange `state` and
+  `merge` it.
   """
 
   name = 'coco_metric'
@@ -36,23 +41,30 @@ class CocoEvaluator:
     self._options = dict(include_mask=include_mask, per_category=per_category,
                          max_detections=max_detections)
     self._category_ids = list(category_ids)
-    known = [image['id'] for image in ground_truth['images']]
-    pairs = zip(known, known) if image_ids is None else enumerate(image_ids, 1)
-    self._image_ids = {str(source_id): image for source_id, image in pairs}
+    self._images = list(coco_instances.images_of(ground_truth).values())
+    places = {image['id']: i for i, image in enumerate(self._images)}
+    pairs = (zip(places, places) if image_ids is None
+             else enumerate(image_ids, 1))
+    self._places = {str(source_id): places[image_id]
+                    for source_id, image_id in pairs if image_id in places}
     self.reset_states()
 
   def reset_states(self):
-    self._results = {}
+    self._detections = {}  # By the image's place.
 
   @property
   def results(self):
-    """COCO results so far, in order of arrival."""
-    return list(itertools.chain.from_iterable(self._results.values()))
+    """COCO results so far, in order of arrival, rounded as in their JSON."""
+    return list(itertools.chain.from_iterable(
+        coco_results.detections_to_results(
+            self._images[place]['id'], found.boxes, found.scores, found.labels,
+            found.rles, self._category_ids)
+        for place, found in self._detections.items()))
 
   @property
   def num_images(self):
     """Images seen so far."""
-    return len(self._results)
+    return len(self._detections)
 
   def update_state(self, groundtruths, predictions):
     """Adds a batch; an image that was seen before is skipped.
@@ -75,38 +87,49 @@ class CocoEvaluator:
             ('detection_masks',) if self._options['include_mask'] else ())}
     for index in range(len(predictions['source_id'])):
       image = {key: value[index] for key, value in predictions.items()}
-      image_id = self._image_id(image['source_id'])
-      if image_id not in self._results:
-        self._results[image_id] = self._image_results(image_id, image)
+      place = self._place(image['source_id'])
+      if place not in self._detections:
+        self._detections[place] = self._image_detections(place, image)
 
-  def _image_id(self, source_id):
+  def _place(self, source_id):
     source_id = getattr(source_id, 'item', lambda: source_id)()
     text = source_id.decode() if isinstance(source_id, bytes) else source_id
-    if str(text) not in self._image_ids:
+    if str(text) not in self._places:
       raise errors.InputError(
           f'source id {text!r} is no image of the ground truth: were the '
           'records made from this annotation file?')
-    return self._image_ids[str(text)]
+    return self._places[str(text)]
 
-  def _image_results(self, image_id, image):
-    """One image's detections, in original pixels, as COCO results."""
+  def _image_detections(self, place, image):
+    """One image's detections, back in original pixels."""
     count = int(image['num_detections'])
     (height, width), _, scale, offset = image['image_info'].astype(np.float64)
+    size = int(height), int(width)
     boxes = image['detection_boxes'][:count].astype(np.float64)
     boxes = (boxes + np.tile(offset, 2)) / np.tile(scale, 2)
-    # The mask lies in the frame of the whole box, also of a part outside.
-    rles = paste_masks.encode_masks(
-        image['detection_masks'][:count], boxes, int(height), int(width)
-    ) if self._options['include_mask'] else None
-    boxes = np.clip(boxes, 0, [height, width, height, width])
-    return coco_results.detections_to_results(
-        image_id, boxes, image['detection_scores'][:count],
-        image['detection_classes'][:count], rles, self._category_ids)
+    labels = image['detection_classes'][:count].astype(np.int64)
+    known = self._images[place]
+    coco_results.check_labels(labels, known['id'], self._category_ids)
+    counts = []
+    if self._options['include_mask']:
+      known_size = known.get('height'), known.get('width')
+      if known_size != size:
+        raise errors.InputError(
+            f'image {known["id"]!r} has (height, width) {known_size} in the '
+            f'ground truth and {size} in the records: were they made from this '
+            'annotation file?')
+      # The mask lies in the frame of the whole box, also of a part outside.
+      rles = paste_masks.encode_masks(
+          image['detection_masks'][:count], boxes, *size)
+      counts = [rle['counts'] for rle in rles]
+    return coco_detections.Detections(
+        size, np.clip(boxes, 0, [height, width, height, width]),
+        image['detection_scores'][:count].astype(np.float64), labels, counts)
 
   def result(self):
     """Flat float32 metrics under Model Garden's names: 'AP', 'mask_ARmax1'."""
     metrics = coco.coco_metrics(
-        self._ground_truth, self.results, **self._options)
+        self._ground_truth, self.instances(), **self._options)
     categories = metrics.pop('per_category', {})
     flat = {}
     for kind, rows in metrics.items():
@@ -116,6 +139,46 @@ class CocoEvaluator:
       for name, kinds in categories.items():
         flat[f'{prefix}AP/{name}'] = np.float32(kinds[kind]['AP'])
     return flat
+
+  def instances(self):
+    """All detections so far as Instances, not rounded."""
+    detections = list(self._detections.values())
+    columns = coco_detections.columns(detections)
+    known = {category['id']: i for i, category in enumerate(
+        self._ground_truth['categories'])}
+    categories = np.array([known.get(i, -1) for i in self._category_ids])[
+        columns['labels'] - 1]
+    if (categories < 0).any():
+      label = columns['labels'][categories < 0][0]
+      raise errors.InputError(
+          f'category id {self._category_ids[label - 1]!r} was detected and is '
+          'not in the ground truth')
+    y1, x1, y2, x2 = columns['boxes'].T
+    width, height = x2 - x1, y2 - y1
+    rles = [rle for found in detections for rle in found.rles]
+    return coco_instances.Instances(
+        images=np.repeat(np.array(list(self._detections), int),
+                         columns['num_detections']),
+        categories=categories,
+        boxes=np.stack([x1, y1, width, height], axis=1),
+        scores=columns['scores'], iscrowd=np.zeros(width.size, int),
+        areas={'bbox': width * height,
+               'segm': np.array([mask_utils.area(rle) for rle in rles], float)},
+        rles=rles)
+
+  def state(self):
+    """All detections so far, for `merge` in another worker: [S] uint8."""
+    return coco_detections.pack(self._detections)
+
+  def merge(self, states):
+    """Adds other workers' detections; an image that was seen is skipped.
+
+    Args:
+      states: iterable of [S] uint8, what `state` gave in workers with the same
+        ground truth. This worker's own among them does no harm.
+    """
+    for state in states:
+      self._detections = {**coco_detections.unpack(state), **self._detections}
 
 
 def _to_numpy(value):

@@ -62,6 +62,14 @@ def _problem(result):
   return None
 
 
+def check_labels(labels, image_id, category_ids):
+  """Raises InputError for a label [N], from 1, that has no category id."""
+  strange = labels[(labels < 1) | (labels > len(category_ids))]
+  if strange.size:
+    raise errors.InputError(f'image {image_id}: label {strange[0]} has no '
+                            f'category; there are {len(category_ids)}')
+
+
 def detections_to_results(image_id, boxes, scores, labels, rles, category_ids):
   """Writes one image's detections as COCO results.
 
@@ -80,10 +88,7 @@ def detections_to_results(image_id, boxes, scores, labels, rles, category_ids):
     InputError: a label without a category.
   """
   labels = np.asarray(labels, np.int64)
-  strange = labels[(labels < 1) | (labels > len(category_ids))]
-  if strange.size:
-    raise errors.InputError(f'image {image_id}: label {strange[0]} has no '
-                            f'category; there are {len(category_ids)}')
+  check_labels(labels, image_id, category_ids)
   y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
   boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(3).tolist()
   scores = np.asarray(scores, np.float64).round(6).tolist()

@@ -9,6 +9,7 @@ import os
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.dataloaders import coco_json
+from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import coco
 from panet_tf.evaluation import coco_results
 
@@ -44,6 +45,32 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
         f'{len(ground_truth["annotations"])} annotations')
   for kind, rows in metrics.items():
     print(_table(kind, rows))
+  files.write_json(os.path.join(output_dir, 'metrics.json'), metrics)
+  return metrics
+
+
+def evaluate_cityscapes(predictions_path, annotations_path, output_dir, root):
+  """Prints AP and AP50 by Cityscapes' rules and writes `metrics.json`.
+
+  Args:
+    predictions_path: str, COCO results JSON with masks.
+    annotations_path: str, JSON of `panet data cityscapes`; all its images are
+      evaluated.
+    output_dir: str, made if needed.
+    root: str, folder with gtFine.
+
+  Returns:
+    As `cityscapes.cityscapes_metrics`.
+
+  Raises:
+    InputError: a file is missing or malformed, the two do not match, or
+      `output_dir` cannot be made.
+  """
+  _make_folder(output_dir)
+  metrics = cityscapes.cityscapes_metrics(
+      root, coco_json.read(annotations_path),
+      coco_results.load_results(predictions_path))
+  print(cityscapes.table(metrics))
   files.write_json(os.path.join(output_dir, 'metrics.json'), metrics)
   return metrics
 

@@ -6,6 +6,7 @@ from pycocotools import mask as coco_mask
 import pytest
 import tensorflow as tf
 
+from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import image_bytes
 from panet_tf.errors import InputError
 
@@ -149,6 +150,52 @@ def test_unusable_files_are_named_with_a_reason(tmp_path, monkeypatch):
   assert 'larger than' in refused(tmp_path, 'a.png')
 
 
+def jpegs():
+  """The ways a JPEG is built: scans, restarts, a small JPEG inside of it."""
+  small = io.BytesIO()
+  Image.fromarray(smooth()).save(small, 'JPEG')
+  pixels = np.random.default_rng(0).integers(0, 256, [40, 48, 3], np.uint8)
+  for save in ({}, {'progressive': True}, {'restart_marker_blocks': 2},
+               {'subsampling': 0, 'quality': 97},
+               {'comment': small.getvalue()}):
+    for image in Image.fromarray(pixels), Image.fromarray(pixels[..., 0]):
+      stream = io.BytesIO()
+      image.save(stream, 'JPEG', **save)
+      yield stream.getvalue()
+
+
+def opens(data):
+  """Whether Pillow decodes all pixels."""
+  try:
+    Image.open(io.BytesIO(data)).load()
+    return True
+  except image_bytes.IMAGE_ERRORS:
+    return False
+
+
+def test_jpeg_is_refused_where_decoding_all_its_pixels_fails(tmp_path):
+  rng = np.random.default_rng(0)
+  refusals = 0
+  for data in jpegs():
+    damaged = [data + b'\0' * 9, data + data]
+    damaged += [data[:cut] for cut in rng.integers(2, len(data), 20)]
+    damaged += [data[:-cut] for cut in range(1, 5)]
+    for at in rng.integers(2, len(data), 20):  # A stretch is missing.
+      damaged.append(data[:at] + data[at + rng.integers(1, 200):])
+    for at in rng.integers(2, 700, 30):
+      damaged.append(data[:at] + bytes([rng.integers(256)]) + data[at + 1:])
+    for variant in damaged:
+      (tmp_path / 'a.jpg').write_bytes(variant)
+      try:
+        stored, *_ = image_bytes.encode_image(
+            str(tmp_path), {'id': 77, 'file_name': 'a.jpg'})
+        assert stored == variant and opens(variant)
+      except InputError:
+        assert not opens(variant)
+        refusals += 1
+  assert refusals > 200
+
+
 def test_no_image_above_178_megapixels_is_read():
   assert 2 * Image.MAX_IMAGE_PIXELS == 178956970
 
@@ -159,18 +206,70 @@ def test_file_in_a_folder_below_is_read(tmp_path):
   np.testing.assert_array_equal(seen(data), smooth())
 
 
-@pytest.mark.parametrize('shape', [(1, 1), (5, 7), (8, 8), (13, 17)])
-def test_mask_png_decodes_to_0_and_1(shape):
+def masks_of(shape):
+  """Empty, full, noise, one pixel in each corner, one block at each border."""
   rng = np.random.default_rng(0)
-  for mask in (np.zeros(shape, np.uint8), np.ones(shape, np.uint8),
-               rng.integers(0, 2, shape, np.uint8),
-               np.tri(*shape, dtype=np.uint8),
-               np.tri(*shape, k=-shape[1] // 2, dtype=np.uint8)):
+  yield from (np.zeros(shape, np.uint8), np.ones(shape, np.uint8),
+              rng.integers(0, 2, shape, np.uint8),
+              np.tri(*shape, dtype=np.uint8),
+              np.tri(*shape, k=-shape[1] // 2, dtype=np.uint8))
+  for place in np.ndindex(2, 2):
+    pixel = np.zeros(shape, np.uint8)
+    pixel[tuple(-i for i in place)] = 1
+    yield pixel
+  for cut in np.s_[:1], np.s_[-1:], np.s_[:, :1], np.s_[:, -1:], np.s_[2:3, 3:]:
+    block = np.zeros(shape, np.uint8)
+    block[cut] = 1
+    yield block
+
+
+def pasted(crop, top, left, shape):
+  """The full mask that a crop stands for."""
+  mask = np.zeros(shape, np.uint8)
+  pixels = tf.io.decode_png(crop, channels=1)[..., 0].numpy()
+  mask[top:top + pixels.shape[0], left:left + pixels.shape[1]] = pixels
+  return mask, pixels
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (5, 7), (8, 8), (13, 17), (3, 64)])
+def test_mask_png_and_its_crop_decode_to_0_and_1(shape):
+  for mask in masks_of(shape):
     rle = coco_mask.encode(np.asfortranarray(mask))
     png = image_bytes.mask_png(rle)
     np.testing.assert_array_equal(
         tf.io.decode_png(png, channels=1)[..., 0], mask)
     assert image_bytes.mask_rle(png)['counts'] == rle['counts'].decode()
+    back, crop = pasted(*image_bytes.crop_png(rle), shape)
+    np.testing.assert_array_equal(back, mask)
+    # Nothing around the object; of an empty mask one pixel.
+    edges = crop[0], crop[-1], crop[:, 0], crop[:, -1]
+    assert all(edge.any() for edge in edges) or not mask.any()
+    assert mask.any() or crop.shape == (1, 1)
+
+
+def test_crop_is_found_whatever_the_mask_was_written_as():
+  height, width = 20, 30
+  polygon = [[8, 3, 17, 4, 12, 11], [25, 15, 29, 15, 29, 19, 25, 19]]
+  runs = [100, 0, 67, 7, 0, 5, height * width - 179]
+  rle = {'size': [height, width], 'counts': runs}
+  for segmentation, box in (polygon, (3, 8)), (rle, (7, 8)):
+    given = coco_json.annotation_mask_rle(
+        {'segmentation': segmentation}, height, width)
+    crop, *corner = image_bytes.crop_png(given)
+    back, _ = pasted(crop, *corner, (height, width))
+    np.testing.assert_array_equal(back, coco_mask.decode(given))
+    assert tuple(corner) == box
+
+
+def test_crop_of_a_small_object_is_small():
+  mask = np.zeros([2000, 3000], np.uint8)
+  mask[1200:1210, 2001:2050] = 1
+  rle = coco_mask.encode(np.asfortranarray(mask))
+  crop, *corner = image_bytes.crop_png(rle)
+  assert corner == [1200, 2001] and len(crop) < 120
+  assert Image.open(io.BytesIO(crop)).size == (49, 10)
+  full = tf.io.decode_png(image_bytes.mask_png(rle), channels=1)
+  np.testing.assert_array_equal(full[..., 0], mask)
 
 
 def test_mask_is_read_from_the_png_of_other_writers():

@@ -58,6 +58,46 @@ def test_model_garden_decodes_the_shards(coco):
   assert second['groundtruth_boxes'].shape == [0, 4]
 
 
+def features_of(coco):
+  """Features of all records, in order."""
+  return [tfrecord_file.parse(record)
+          for path in tfrecord.shard_paths(coco.prefix + '-*')
+          for record in tfrecord_file.records(path)]
+
+
+def test_every_object_has_its_mask_cut_to_its_box(coco):
+  coco.convert(num_shards=1)
+  features, empty = features_of(coco)
+  for i, annotation in enumerate(coco.data['annotations']):
+    expected = coco_mask.decode(coco_json.annotation_mask_rle(
+        annotation, 12, 16))
+    crop = tf.io.decode_png(features['image/object/mask/crop'][i])[..., 0]
+    rows, columns = np.nonzero(expected)
+    top, left = rows.min(), columns.min()
+    assert features['image/object/mask/crop_top'][i] == top
+    assert features['image/object/mask/crop_left'][i] == left
+    np.testing.assert_array_equal(
+        crop, expected[top:rows.max() + 1, left:columns.max() + 1])
+  assert len(features['image/object/mask/crop']) == 3
+  assert 'image/object/mask/crop' not in empty
+  coco.convert(include_masks=False)
+  assert not any('mask' in name for f in features_of(coco) for name in f)
+
+
+def test_truth_comes_back_from_shards_without_cut_masks(coco):
+  coco.convert(num_shards=1)
+  path, = tfrecord.shard_paths(coco.prefix + '-*')
+  truth, old = coco.truth(), []
+  for features in features_of(coco):
+    features = {k: v for k, v in features.items() if '/crop' not in k}
+    for name in features:
+      if 'bbox' in name or 'area' in name:
+        features[name] = np.array(features[name], np.float32)
+    old.append(tfrecord_file.frame(tfrecord_file.serialize(features)))
+  pathlib.Path(path).write_bytes(b''.join(old))
+  assert coco.truth() == truth
+
+
 def test_round_trip_keeps_masks_ids_and_names(coco):
   coco.add(9, {'size': [12, 16], 'counts': [50, 7, 135]}, iscrowd=0)
   coco.convert()

@@ -1,4 +1,4 @@
-"""COCO metrics against plain pycocotools, real data, and the task's batches."""
+"""COCO metrics against plain pycocotools, and on real data."""
 
 import copy
 import json
@@ -9,12 +9,10 @@ from pycocotools import coco as pycoco
 from pycocotools import cocoeval
 from pycocotools import mask as mask_utils
 import pytest
-import tensorflow as tf
 
 from panet_tf import errors
 from panet_tf.evaluation import coco
-from panet_tf.evaluation import coco_evaluator
-from panet_tf.evaluation import coco_results
+from panet_tf.evaluation import coco_instances
 
 _DATA = os.path.join(
     os.path.dirname(__file__), '..', '..', '..', 'shared', 'data')
@@ -69,8 +67,8 @@ def _random_results(rng, ground_truth, extra=130):
   return results
 
 
-def _plain(ground_truth, results, iou_type):
-  """COCOeval as its authors use it: 100 detections, all 12 numbers."""
+def _plain(ground_truth, results, iou_type, max_detections=100):
+  """pycocotools as its authors use it; a COCOeval, accumulated."""
   dataset = pycoco.COCO()
   dataset.dataset = copy.deepcopy(ground_truth)
   dataset.createIndex()
@@ -78,11 +76,12 @@ def _plain(ground_truth, results, iou_type):
   if iou_type == 'segm':  # as in the COCO challenge: a mask has its own area
     for result in results:
       del result['bbox']
-  evaluation = cocoeval.COCOeval(dataset, dataset.loadRes(results), iou_type)
+  found = dataset.loadRes(results)
+  evaluation = cocoeval.COCOeval(dataset, found, iou_type)
+  evaluation.params.maxDets = [1, min(10, max_detections), max_detections]
   evaluation.evaluate()
   evaluation.accumulate()
-  evaluation.summarize()
-  return evaluation.stats
+  return evaluation
 
 
 @pytest.fixture(name='random_case')
@@ -100,10 +99,84 @@ def test_metrics_equal_plain_pycocotools_and_inputs_stay(random_case):
     assert list(metrics[kind]) == [
         'AP', 'AP50', 'AP75', 'APS', 'APM', 'APL',
         'AR1', 'AR10', 'AR100', 'ARS', 'ARM', 'ARL']
+    plain = _plain(*random_case, iou_type)
+    plain.summarize()
     np.testing.assert_allclose(
-        list(metrics[kind].values()), _plain(*random_case, iou_type),
-        rtol=0, atol=1e-12)
+        list(metrics[kind].values()), plain.stats, rtol=0, atol=1e-12)
   assert 0.1 < metrics['mask']['AP'] < 0.9
+
+
+def _mixed_case(seed):
+  """Everything at once; images 200 x 300, ids from 1.
+
+  Some images without annotations or without results, crowds, categories without
+  ground truth or with crowds only, up to 250 results of an image, in any order,
+  more than one per object; odd seeds: boxes and scores with many ties.
+  """
+  rng = np.random.default_rng(seed)
+  height, width, num_categories = 200, 300, int(rng.integers(2, 7))
+  numbers = [np.array, np.round][seed % 2]
+
+  def item(image_id, category, box):
+    x, y, w, h = np.array(box).astype(int)
+    canvas = np.zeros((height, width), np.uint8, order='F')
+    canvas[y:y + h, x:x + w] = 1
+    canvas[y + h // 2:y + h, x:x + w // 3] = 0
+    return {'image_id': image_id, 'category_id': int(category),
+            'bbox': numbers(box).tolist(),
+            'segmentation': mask_utils.encode(canvas)}
+
+  def boxes(count):
+    sizes = np.exp(rng.normal(3.3, 1.1, (count, 2))).clip(1, [width, height])
+    corners = rng.uniform(0, 1, (count, 2)) * ([width, height] - sizes)
+    return np.concatenate([corners, sizes], axis=1)
+
+  annotations, results = [], []
+  for image_id in range(1, int(rng.integers(6, 9))):
+    if rng.uniform() < 0.8:
+      for box in boxes(rng.integers(0, 25)):
+        category = rng.integers(1, num_categories)
+        annotations.append({
+            **item(image_id, category, box), 'id': len(annotations) + 1,
+            'area': float(box[2] * box[3] * rng.uniform(0.5, 1)),
+            'iscrowd': int(category == 1 and seed % 3 == 0
+                           or rng.uniform() < 0.15)})
+    if rng.uniform() < 0.8:
+      for found in annotations:
+        if found['image_id'] == image_id:
+          for _ in range(rng.integers(0, 4)):
+            box = found['bbox'] + rng.normal(0, 2, 4) * (
+                0.03 * np.tile(found['bbox'][2:], 2))
+            results.append(item(image_id, found['category_id'],
+                                np.maximum(box, [0, 0, 1, 1])))
+      results += [item(image_id, rng.integers(1, num_categories + 1), box)
+                  for box in boxes(rng.integers(0, 200))]
+  rng.shuffle(results)
+  for result in results:
+    result['score'] = round(float(rng.uniform()), 1 if seed % 2 else 12)
+  return {'annotations': annotations,
+          'images': [{'id': i, 'height': height, 'width': width}
+                     for i in range(1, 10)],
+          'categories': [{'id': i, 'name': str(i)}
+                         for i in range(1, num_categories + 1)]}, results
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_all_arrays_equal_those_of_pycocotools(seed):
+  ground_truth, results = _mixed_case(seed)
+  truth, found = [
+      coco_instances.from_items(items, noun, ground_truth, True) for items, noun
+      in ((ground_truth['annotations'], 'annotation'), (results, 'result'))]
+  for iou_type, limit in (
+      ('bbox', 100), ('segm', 100), ('bbox', 3), ('segm', 250)):
+    arrays = coco.evaluate(
+        truth, found, len(ground_truth['categories']), iou_type, limit)
+    plain = _plain(ground_truth, results, iou_type, limit).eval
+    for name in 'precision', 'recall':
+      np.testing.assert_allclose(
+          arrays[name], plain[name], rtol=0, atol=1e-9,
+          err_msg=f'{iou_type} {limit} {name}')
+    assert (plain['precision'] > 0).any()
 
 
 def test_string_ids_score_like_numbers(random_case):
@@ -200,39 +273,6 @@ def test_masks_need_the_sizes_of_their_images(random_case):
   assert coco.coco_metrics(*random_case, include_mask=False)['box'] == expected
 
 
-_GOOD = {'image_id': 1, 'category_id': 1, 'score': 0.5, 'bbox': [0, 0, 2, 2]}
-
-
-@pytest.mark.parametrize('text, words', [
-    ('', 'not JSON'), ('{', 'not JSON'),
-    ('{"a": 1}', 'a dict, expected a list'),
-    ('[3]', 'result 0: not an object'),
-    (json.dumps([_GOOD, {'image_id': 1, 'score': 1}]),
-     'result 1: no category_id'),
-    (json.dumps([{**_GOOD, 'score': float('nan')}]), 'result 0: score nan'),
-    (json.dumps([{**_GOOD, 'bbox': [1, 2, 3]}]), 'result 0: bbox'),
-    (json.dumps([{**_GOOD, 'image_id': [1]}]), 'result 0: image_id'),
-    (json.dumps([{**_GOOD, 'segmentation': [[1, 2]]}]), 'not an RLE'),
-    ('[{"image_id": 1, "category_id": 1, "score": 1}]', 'neither bbox')])
-def test_a_bad_results_file_is_explained_in_one_line(tmp_path, text, words):
-  path = tmp_path / 'results.json'
-  path.write_text(text)
-  with pytest.raises(errors.InputError, match=words) as info:
-    coco_results.load_results(str(path))
-  assert str(path) in str(info.value) and '\n' not in str(info.value)
-
-
-def test_a_missing_results_file_is_named(tmp_path):
-  with pytest.raises(errors.InputError, match='nothing.json: No such file'):
-    coco_results.load_results(str(tmp_path / 'nothing.json'))
-
-
-def test_a_good_results_file_reads_back(tmp_path):
-  path = tmp_path / 'results.json'
-  path.write_text(json.dumps([_GOOD]))
-  assert coco_results.load_results(str(path)) == [_GOOD]
-
-
 def _read_shared(*names):
   path = os.path.join(_DATA, *names)
   if not os.path.exists(path):
@@ -281,85 +321,3 @@ def test_nuclei_are_perfect_at_400_detections_and_not_at_100():
     assert full[kind]['AP'] == full[kind]['AR400'] == pytest.approx(1)
     assert cut[kind]['AP'] < 0.999
     assert cut[kind]['AR100'] < 0.999
-
-
-# One image of 40 x 60 (height, width) seen at twice the size, moved by
-# (10, 20): a box of the original is 2 * box - offset in the network's frame.
-_TRUTH = {
-    'images': [{'id': 'a', 'height': 40, 'width': 60},
-               {'id': 'b', 'height': 40, 'width': 60}],
-    'categories': [{'id': 7, 'name': 'cat'}, {'id': 9, 'name': 'dog'}],
-    'annotations': [
-        {'image_id': 'a', 'category_id': 9, 'iscrowd': 0,
-         'segmentation': [[20, 10, 50, 10, 50, 30, 20, 30]]}]}
-
-
-def _batch(source_id, count=1):
-  image_info = [[40, 60], [80, 120], [2, 2], [10, 20]]
-  masks = np.zeros([1, 3, 4, 4])
-  masks[0, 0] = 1
-  return {
-      'source_id': tf.constant([source_id]),
-      'image_info': tf.constant([image_info], tf.float32),
-      'detection_boxes': tf.constant(
-          [[[10, 20, 50, 80], [90, 20, 130, 90], [0, 0, 9, 9]]], tf.float32),
-      'detection_scores': tf.constant([[0.9, 0.8, 0.7]]),
-      'detection_classes': tf.constant([[2, 1, 0]]),
-      'num_detections': tf.constant([count]),
-      'detection_masks': tf.constant(masks, tf.float32)}
-
-
-def _evaluator(**options):
-  return coco_evaluator.CocoEvaluator(_TRUTH, **{
-      'include_mask': True, 'max_detections': 100, 'category_ids': [7, 9],
-      **options})
-
-
-def test_evaluator_returns_boxes_and_masks_to_the_original_image():
-  evaluator = _evaluator()
-  evaluator.update_state(None, _batch(b'a', count=2))
-  first, second = evaluator.results
-  assert first['bbox'] == [20, 10, 30, 20]
-  assert (first['image_id'], first['category_id']) == ('a', 9)
-  assert first['score'] == 0.9
-  mask = np.zeros((40, 60))
-  mask[10:30, 20:50] = 1
-  np.testing.assert_array_equal(mask_utils.decode(first['segmentation']), mask)
-  assert second['bbox'] == [20, 40, 35, 0]  # below the image: clipped
-  json.dumps(evaluator.results)
-
-
-def test_evaluator_speaks_model_gardens_names():
-  evaluator = _evaluator(max_detections=50, per_category=True)
-  evaluator.update_state(None, _batch(b'a'))
-  metrics = evaluator.result()
-  names = ['AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'ARmax1', 'ARmax10',
-           'ARmax50', 'ARs', 'ARm', 'ARl', 'AP/cat', 'AP/dog']
-  assert set(metrics) == set(names) | {'mask_' + name for name in names}
-  assert metrics['AP'] == metrics['mask_AP'] == pytest.approx(1)
-  assert metrics['mask_AP/dog'] == pytest.approx(1)
-  assert metrics['mask_AP/cat'] == metrics['APl'] == -1
-  assert {value.dtype for value in metrics.values()} == {np.dtype('float32')}
-
-
-def test_evaluator_takes_replicas_ordinals_and_counts_an_image_once():
-  evaluator = _evaluator(include_mask=False, image_ids=['b', 'a'])
-  batches = [_batch(2), _batch(2), _batch(1, count=0)]
-  evaluator.update_state({}, {
-      key: tuple(batch[key] for batch in batches)
-      for key in batches[0] if key != 'detection_masks'})
-  evaluator.update_state({}, _batch(2))
-  assert [result['image_id'] for result in evaluator.results] == ['a']
-  assert 'segmentation' not in evaluator.results[0]
-  assert 'mask_AP' not in evaluator.result()
-  evaluator.reset_states()
-  assert not evaluator.results
-
-
-def test_evaluator_refuses_a_foreign_image_or_label():
-  with pytest.raises(errors.InputError, match="source id 'c'"):
-    _evaluator().update_state(None, _batch(b'c'))
-  with pytest.raises(errors.InputError, match='source id -1'):
-    _evaluator(image_ids=['a', 'b']).update_state(None, _batch(-1))
-  with pytest.raises(errors.InputError, match='label 0 has no category'):
-    _evaluator().update_state(None, _batch(b'a', count=3))

@@ -1,6 +1,5 @@
 """Pasted masks against a slow twin; RLEs against full canvases."""
 
-
 import numpy as np
 from pycocotools import mask as mask_utils
 import pytest
@@ -37,7 +36,7 @@ def _random(rng, count, height, width, size=7):
 
 
 def _naive_encode(masks, boxes, height, width):
-  canvases = [paste_masks.paste_mask(mask, box, height, width)
+  canvases = [_slow_paste(mask, box, height, width)
               for mask, box in zip(masks, boxes)]
   return [mask_utils.encode(np.asfortranarray(canvas)) for canvas in canvases]
 
@@ -67,7 +66,8 @@ def test_a_box_of_one_cell_per_pixel_copies_the_mask():
 
 @pytest.mark.parametrize('box', [
     [5, 5, 5, 9], [9, 5, 4, 9], [-9, -9, -1, -1], [30, 2, 40, 6],
-    [np.nan, 0, 5, 5], [0, 0, np.inf, 5], [3.6, 3.6, 4.4, 4.4]])
+    [np.nan, 0, 5, 5], [0, 0, np.inf, 5], [0, -np.inf, 5, np.inf],
+    [-1e308, 0, 1e308, 5], [3.6, 3.6, 4.4, 4.4]])
 def test_an_empty_or_outside_box_gives_an_empty_mask(box):
   ones = np.ones((4, 4))
   assert not paste_masks.paste_mask(ones, box, 20, 24).any()
@@ -88,6 +88,29 @@ def test_rles_are_byte_equal_to_encoded_canvases():
   assert [rle['counts'].encode() for rle in rles] == [
       rle['counts'] for rle in expected]
   assert all(isinstance(rle['counts'], str) for rle in rles)
+
+
+def test_a_value_at_the_threshold_is_inside():
+  mask = np.full((4, 4), 0.25)
+  mask[1] = 0.5  # Exact, as are the pixels: each is a cell.
+  pasted = paste_masks.paste_mask(mask, [2, 2, 6, 6], 8, 8)
+  expected = np.zeros((8, 8))
+  expected[3, 2:6] = 1
+  np.testing.assert_array_equal(pasted, expected)
+
+
+def test_nan_is_outside():
+  masks = np.random.default_rng(3).uniform(0, 1, (20, 5, 5))
+  broken = np.where(masks < 0.2, np.nan, masks)
+  whole = np.where(masks < 0.2, 0, masks)
+  boxes = np.tile([3.2, 1.7, 22.4, 19.1], (20, 1))
+  assert paste_masks.encode_masks(broken, boxes, 24, 24) == (
+      paste_masks.encode_masks(whole, boxes, 24, 24))
+
+
+def test_as_many_masks_as_boxes_are_needed():
+  with pytest.raises(ValueError, match='2 masks but 1 boxes'):
+    paste_masks.encode_masks(np.zeros((2, 4, 4)), np.zeros((1, 4)), 9, 9)
 
 
 def test_no_masks_give_no_rles():

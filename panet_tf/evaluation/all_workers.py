@@ -1,0 +1,51 @@
+"""Evaluation in several worker processes, each with a part of the images.
+
+Every worker has seen its own shard when its loop ends. They exchange what they
+detected, once, and then all compute the same metrics.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+
+def merge(metric, strategy=None):
+  """Completes a metric by what the other workers have; all must call it.
+
+  Args:
+    metric: has `state()`, [S] uint8, and `merge` of such states.
+    strategy: tf.distribute.Strategy; None: the current one. Nothing happens if
+      all its replicas are in this process.
+  """
+  strategy = strategy or tf.distribute.get_strategy()
+  replicas = _run(strategy, lambda: tf.distribute.get_replica_context(
+      ).replica_id_in_sync_group)
+  if len(replicas) < strategy.num_replicas_in_sync:
+    metric.merge(_gather(metric.state(), strategy, len(replicas)))
+
+
+def _run(strategy, function):
+  """What each replica of this process returns."""
+  return strategy.experimental_local_results(
+      tf.function(lambda: strategy.run(function))())
+
+
+def _gather(state, strategy, replicas_per_worker):
+  """Every worker's state, in order of worker."""
+  # Collectives have no uint8: words of eight bytes, the first one the length.
+  words = tf.constant(np.concatenate([
+      [state.size], np.pad(state, (0, -state.size % 8)).view(np.int64)]))
+
+  def gather():
+    context = tf.distribute.get_replica_context()
+    # One replica speaks for its worker.
+    speaks = context.replica_id_in_sync_group % replicas_per_worker == 0
+    return context.all_gather(words if speaks else words[:0], axis=0)
+
+  gathered = _run(strategy, gather)[0].numpy()
+  states = []
+  while gathered.size:
+    length = int(gathered[0])
+    end = 1 + -(-length // 8)
+    states.append(gathered[1:end].view(np.uint8)[:length])
+    gathered = gathered[end:]
+  return states

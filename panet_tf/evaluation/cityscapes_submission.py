@@ -1,0 +1,76 @@
+"""COCO results as the folder that the Cityscapes benchmark takes.
+
+One text file per image, with a line `mask file, label id, score` per result,
+beside a folder of mask PNGs. Zipped, it is a submission; the benchmark's public
+program (cityscapesscripts) reads it as it is.
+"""
+
+import os
+import tempfile
+
+from panet_tf import errors
+from panet_tf.dataloaders import image_bytes
+from panet_tf.evaluation import cityscapes_results
+
+_MASKS = 'masks'
+
+
+def write_submission(dataset, results, output_dir, num_workers=None):
+  """Writes `{city}_{sequence}_{frame}_leftImg8bit.txt` and `masks/` of it.
+
+  A mask has one bit per pixel, of palette entry 0 outside and 1 inside (both
+  look black); the benchmark takes any value but 0 as inside.
+
+  Args:
+    dataset: dict, COCO instances of the Cityscapes converter; each of its
+      images gets a text file, an empty one without results.
+    results: list of COCO results with RLE masks, as
+      `coco_results.load_results` gives it.
+    output_dir: made if needed; it appears when all is written.
+    num_workers: processes; default one per core, where there is work for it.
+
+  Returns:
+    Number of masks written.
+
+  Raises:
+    InputError: `output_dir` is not empty or cannot be written, or a result is
+      not of this dataset.
+  """
+  output_dir = os.path.abspath(output_dir)
+  parent, name = os.path.split(output_dir)
+  tasks = cityscapes_results.results_per_image(dataset, results)
+  try:
+    if os.path.exists(output_dir) and os.listdir(output_dir):
+      raise errors.InputError(f'{output_dir}: is not empty; a submission needs '
+                              'a new folder')
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'{name}.', dir=parent) as hidden:
+      folder = os.path.join(hidden, name)
+      os.makedirs(os.path.join(folder, _MASKS))
+      for _ in cityscapes_results.in_processes(
+          _write_image, [(folder, *task) for task in tasks], num_workers):
+        pass
+      os.replace(folder, output_dir)
+  except OSError as error:
+    raise errors.InputError(
+        f'{output_dir}: {error.strerror}; expected a folder to write '
+        'to') from error
+  return len(results)
+
+
+def _write_image(folder, image, results):
+  """One image's text file and masks."""
+  frame = cityscapes_results.frame_name(image)
+  lines = []
+  for number, (index, result) in enumerate(results):
+    rle = cityscapes_results.mask_rle(index, result, image)
+    # Relative to the text file, which the benchmark splits at spaces.
+    mask = f'{_MASKS}/{frame}_{number:04}.png'
+    with open(os.path.join(folder, mask), 'wb') as f:
+      f.write(image_bytes.mask_png(rle))
+    # repr reads back as the very same score: a tie stays a tie.
+    score = repr(float(result['score']))
+    lines.append(f'{mask} {result["category_id"]} {score}\n')
+  path = os.path.join(folder, f'{frame}_leftImg8bit.txt')
+  with open(path, 'w', encoding='ascii') as f:
+    f.writelines(lines)

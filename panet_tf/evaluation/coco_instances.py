@@ -1,0 +1,125 @@
+"""Annotations or results of a whole data set, as columns.
+
+Ground truth, a results file and the detections of a model in training all
+become this before anything is scored. Half a million detections as dictionaries
+would take a gigabyte.
+"""
+
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from panet_tf import errors
+from panet_tf.dataloaders import segmentation
+
+
+class Instances(NamedTuple):
+  """N annotations or results.
+
+  Attributes:
+    images: [N] int, places in `images_of`.
+    categories: [N] int, places in the data set's categories.
+    boxes: [N, 4], xywh, original-image pixels.
+    scores: [N].
+    iscrowd: [N] int.
+    areas: {'bbox': [N], 'segm': [N]}, pixels: the size by which COCO sorts.
+    rles: N RLEs {'size': [height, width], 'counts': compressed}; without masks
+      None for each, or no list at all.
+  """
+  images: np.ndarray
+  categories: np.ndarray
+  boxes: np.ndarray
+  scores: np.ndarray
+  iscrowd: np.ndarray
+  areas: Dict[str, np.ndarray]
+  rles: List[Optional[Dict]]
+
+
+def images_of(ground_truth):
+  """Image dictionaries by id, in order of id: numbers before strings."""
+  return {image['id']: image for image in sorted(
+      ground_truth['images'],
+      key=lambda image: (isinstance(image['id'], str), image['id']))}
+
+
+def from_items(items, noun, ground_truth, include_mask):
+  """COCO annotations or COCO results, whatever they miss derived.
+
+  Args:
+    items: list of dicts. Segmentations may be polygons or RLE of either kind;
+      `iscrowd`, `area` (of an annotation) and `bbox` may be missing.
+    noun: 'annotation' or 'result'.
+    ground_truth: dict, COCO instances.
+    include_mask: bool, whether every item needs a mask.
+
+  Returns:
+    Instances.
+
+  Raises:
+    InputError: an item of an unknown image or category, without a segmentation
+      that is needed, or with one that does not fit its image.
+  """
+  images = images_of(ground_truth)
+  places = {
+      'image_id': {image_id: i for i, image_id in enumerate(images)},
+      'category_id': {category['id']: i for i, category in enumerate(
+          ground_truth['categories'])}}
+  rows = [_row(item, f'{noun} {index}', images, places, include_mask)
+          for index, item in enumerate(items)]
+  image, category, boxes, score, crowd, box_areas, mask_areas, rles = (
+      zip(*rows) if rows else [()] * 8)
+  return Instances(
+      np.array(image, int), np.array(category, int),
+      np.array(boxes, np.float64).reshape(-1, 4), np.array(score, np.float64),
+      np.array(crowd, int), {'bbox': np.array(box_areas, np.float64),
+                             'segm': np.array(mask_areas, np.float64)},
+      list(rles))
+
+
+def _row(item, where, images, places, include_mask):
+  """The fields of one item, in Instances' order."""
+  for field, known in places.items():
+    if item[field] not in known:
+      raise errors.InputError(
+          f'{where}: {field} {item[field]!r} is not in the ground truth, whose '
+          f'ids are like {next(iter(known), None)!r}')
+  image = images[item['image_id']]
+  is_result = where.startswith('result')
+  area = None if is_result else item.get('area')
+  box, rle = item.get('bbox'), None
+  if include_mask or box is None or (area is None and not is_result):
+    rle = _to_rle(item, image, where, include_mask or box is None)
+  if box is None:
+    box = mask_utils.toBbox(rle).tolist()
+  mask_area = box[2] * box[3] if rle is None else int(mask_utils.area(rle))
+  # COCO's rule: an object has one area, its mask's; a detected box has its own.
+  box_area = box[2] * box[3] if is_result else mask_area
+  if area is not None:
+    box_area = mask_area = area
+  return (places['image_id'][item['image_id']],
+          places['category_id'][item['category_id']], box,
+          item.get('score', 0), item.get('iscrowd', 0), box_area, mask_area,
+          rle)
+
+
+def _to_rle(item, image, where, required):
+  """Polygons, or RLE of either kind, as compressed RLE; None if absent."""
+  mask = item.get('segmentation')
+  if not mask:
+    if required:
+      raise errors.InputError(f'{where} has no segmentation, which mask '
+                              'metrics need; box metrics need a bbox')
+    return None
+  if isinstance(mask, dict) and isinstance(mask.get('counts'), bytes):
+    return mask  # straight from pycocotools; JSON has no bytes
+  size = image.get('height'), image.get('width')
+  if None in size:
+    raise errors.InputError(
+        f'image {image["id"]!r} has no height and width, which masks need')
+  read = (segmentation.checked_rle if isinstance(mask, dict)
+          else segmentation.polygons_rle)
+  try:
+    return read(mask, *size)
+  except ValueError as error:
+    raise errors.InputError(f'{where}: segmentation {error}') from error

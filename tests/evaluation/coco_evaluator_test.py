@@ -1,0 +1,203 @@
+"""The evaluator on the task's batches, whole and in parts."""
+
+import io
+import json
+import tracemalloc
+
+import numpy as np
+from pycocotools import mask as mask_utils
+import pytest
+import tensorflow as tf
+
+from panet_tf import errors
+from panet_tf.evaluation import coco_detections
+from panet_tf.evaluation import coco_evaluator
+
+# One image of 40 x 60 (height, width) seen at twice the size, moved by
+# (10, 20): a box of the original is 2 * box - offset in the network's frame.
+_TRUTH = {
+    'images': [{'id': 'a', 'height': 40, 'width': 60},
+               {'id': 'b', 'height': 40, 'width': 60}],
+    'categories': [{'id': 7, 'name': 'cat'}, {'id': 9, 'name': 'dog'}],
+    'annotations': [
+        {'image_id': 'a', 'category_id': 9, 'iscrowd': 0,
+         'segmentation': [[20, 10, 50, 10, 50, 30, 20, 30]]}]}
+
+
+def _batch(source_id, count=1):
+  image_info = [[40, 60], [80, 120], [2, 2], [10, 20]]
+  masks = np.zeros([1, 3, 4, 4])
+  masks[0, 0] = 1
+  return {
+      'source_id': tf.constant([source_id]),
+      'image_info': tf.constant([image_info], tf.float32),
+      'detection_boxes': tf.constant(
+          [[[10, 20, 50, 80], [90, 20, 130, 90], [0, 0, 9, 9]]], tf.float32),
+      'detection_scores': tf.constant([[0.9, 0.8, 0.7]]),
+      'detection_classes': tf.constant([[2, 1, 0]]),
+      'num_detections': tf.constant([count]),
+      'detection_masks': tf.constant(masks, tf.float32)}
+
+
+def _evaluator(**options):
+  return coco_evaluator.CocoEvaluator(_TRUTH, **{
+      'include_mask': True, 'max_detections': 100, 'category_ids': [7, 9],
+      **options})
+
+
+def test_evaluator_returns_boxes_and_masks_to_the_original_image():
+  evaluator = _evaluator()
+  evaluator.update_state(None, _batch(b'a', count=2))
+  first, second = evaluator.results
+  assert first['bbox'] == [20, 10, 30, 20]
+  assert (first['image_id'], first['category_id']) == ('a', 9)
+  assert first['score'] == 0.9
+  mask = np.zeros((40, 60))
+  mask[10:30, 20:50] = 1
+  np.testing.assert_array_equal(mask_utils.decode(first['segmentation']), mask)
+  assert second['bbox'] == [20, 40, 35, 0]  # below the image: clipped
+  json.dumps(evaluator.results)
+
+
+def test_evaluator_speaks_model_gardens_names():
+  evaluator = _evaluator(max_detections=50, per_category=True)
+  evaluator.update_state(None, _batch(b'a'))
+  metrics = evaluator.result()
+  names = ['AP', 'AP50', 'AP75', 'APs', 'APm', 'APl', 'ARmax1', 'ARmax10',
+           'ARmax50', 'ARs', 'ARm', 'ARl', 'AP/cat', 'AP/dog']
+  assert set(metrics) == set(names) | {'mask_' + name for name in names}
+  assert metrics['AP'] == metrics['mask_AP'] == pytest.approx(1)
+  assert metrics['mask_AP/dog'] == pytest.approx(1)
+  assert metrics['mask_AP/cat'] == metrics['APl'] == -1
+  assert {value.dtype for value in metrics.values()} == {np.dtype('float32')}
+
+
+def test_evaluator_takes_replicas_ordinals_and_counts_an_image_once():
+  evaluator = _evaluator(include_mask=False, image_ids=['b', 'a'])
+  batches = [_batch(2), _batch(2), _batch(1, count=0)]
+  evaluator.update_state({}, {
+      key: tuple(batch[key] for batch in batches)
+      for key in batches[0] if key != 'detection_masks'})
+  evaluator.update_state({}, _batch(2))
+  assert [result['image_id'] for result in evaluator.results] == ['a']
+  assert 'segmentation' not in evaluator.results[0]
+  assert 'mask_AP' not in evaluator.result()
+  evaluator.reset_states()
+  assert not evaluator.results
+
+
+def test_evaluator_refuses_a_foreign_image_or_label():
+  with pytest.raises(errors.InputError, match="source id 'c'"):
+    _evaluator().update_state(None, _batch(b'c'))
+  with pytest.raises(errors.InputError, match='source id -1'):
+    _evaluator(image_ids=['a', 'b']).update_state(None, _batch(-1))
+  with pytest.raises(errors.InputError, match='label 0 has no category'):
+    _evaluator().update_state(None, _batch(b'a', count=3))
+
+
+def test_evaluator_refuses_images_of_another_size():
+  batch = _batch(b'a')
+  batch['image_info'] = tf.constant(
+      [[[41, 60], [80, 120], [2, 2], [10, 20]]], tf.float32)
+  with pytest.raises(errors.InputError, match=r"'a' .*\(40, 60\).*\(41, 60"):
+    _evaluator().update_state(None, batch)
+  _evaluator(include_mask=False).update_state(None, batch)
+
+
+def test_evaluator_scores_without_the_rounding_of_its_json():
+  evaluator = _evaluator()
+  batch = _batch(b'a', count=2)
+  batch['detection_scores'] = tf.constant([[0.12345678, 0.12345671, 0]])
+  evaluator.update_state(None, batch)
+  np.testing.assert_array_equal(
+      evaluator.instances().scores, np.float32([0.12345678, 0.12345671]))
+  assert [result['score'] for result in evaluator.results] == [0.123457] * 2
+
+
+def _world(include_mask=True):
+  """A ground truth of 12 images, batches of all of them, and an evaluator."""
+  rng = np.random.default_rng(0)
+  images = [{'id': f'image {i}', 'height': 40, 'width': 60} for i in range(12)]
+  corner = rng.uniform(0, 1, (12, 5, 2)) * [20, 30]
+  boxes = np.concatenate([corner, corner + rng.uniform(5, 20, (12, 5, 2))], 2)
+  truth = {
+      'images': images, 'categories': _TRUTH['categories'], 'annotations': [
+          {'image_id': image['id'], 'category_id': int(rng.choice([7, 9])),
+           'iscrowd': 0, 'segmentation': [[x1, y1, x2, y1, x2, y2, x1, y2]]}
+          for image, image_boxes in zip(images, boxes.tolist())
+          for y1, x1, y2, x2 in image_boxes[:3]]}
+  batches = [{
+      'source_id': np.array([i + 1]),
+      'image_info': np.float32([[[40, 60], [40, 60], [1, 1], [0, 0]]]),
+      'detection_boxes': np.float32(
+          boxes[i:i + 1] + rng.normal(0, 0.5, (1, 5, 4))),
+      'detection_scores': np.float32(rng.uniform(size=(1, 5))).round(1),
+      'detection_classes': rng.integers(1, 3, (1, 5)),
+      'num_detections': np.array([i % 6]),
+      'detection_masks': np.float32(rng.uniform(0.3, 1, (1, 5, 4, 4)))}
+             for i in range(12)]
+  new = lambda: coco_evaluator.CocoEvaluator(
+      truth, include_mask=include_mask, max_detections=100,
+      category_ids=[7, 9], image_ids=[image['id'] for image in images])
+  return batches, new
+
+
+@pytest.mark.parametrize('include_mask', [True, False])
+def test_merged_shards_equal_one_worker_in_any_order(include_mask):
+  batches, new = _world(include_mask)
+  alone, *workers = [new() for _ in range(5)]
+  for number, batch in enumerate(batches):
+    alone.update_state(None, batch)
+    workers[number % 3].update_state(None, batch)
+  workers[2].update_state(None, batches[0])  # Seen by two; the fourth has none.
+  states = [worker.state() for worker in workers]
+  assert all(state.dtype == np.uint8 for state in states)
+  expected = alone.result()
+  assert 0.05 < expected['AP'] < 0.95
+  assert workers[0].result() != expected
+  for order in (0, 1, 2, 3), (3, 2, 0, 1), (1, 3, 2, 0):
+    merged = new()
+    merged.merge(states[i] for i in order)
+    assert merged.num_images == 12
+    assert merged.result() == expected
+    by_image = lambda result: result['image_id']
+    assert sorted(merged.results, key=by_image) == sorted(
+        alone.results, key=by_image)
+  workers[1].merge(states)  # Its own state is among them.
+  assert workers[1].result() == expected
+
+
+def test_a_state_that_holds_objects_is_refused():
+  batches, new = _world()
+  evaluator = new()
+  evaluator.update_state(None, batches[1])
+  arrays = coco_detections.columns(
+      list(coco_detections.unpack(evaluator.state()).values()))
+  file = io.BytesIO()
+  np.savez(file, places=np.array([{}], object), num_masks=[0],
+           lengths=[0], text=np.zeros(0, np.uint8), **arrays)
+  with pytest.raises(ValueError, match='allow_pickle'):
+    new().merge([np.frombuffer(file.getvalue(), np.uint8)])
+
+
+def test_masks_are_small_in_memory_however_large_the_image():
+  """A full-size mask of each detection would be 100 x 16 megabytes."""
+  truth = {'images': [{'id': 1, 'height': 4000, 'width': 4000}],
+           'categories': [{'id': 1, 'name': 'cat'}], 'annotations': []}
+  evaluator = coco_evaluator.CocoEvaluator(
+      truth, include_mask=True, max_detections=100, category_ids=[1])
+  batch = {
+      'source_id': np.array([1]),
+      'image_info': np.float32([[[4000, 4000], [1, 1], [1, 1], [0, 0]]]),
+      'detection_boxes': np.float32([[[0, 0, 4000, 4000]] * 100]),
+      'detection_scores': np.full((1, 100), 0.5, np.float32),
+      'detection_classes': np.ones((1, 100), int),
+      'num_detections': np.array([100]),
+      'detection_masks': np.random.default_rng(0).uniform(
+          size=(1, 100, 28, 28)).astype(np.float32)}
+  tracemalloc.start()
+  evaluator.update_state(None, batch)
+  kept, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert kept < 2**25
+  assert peak < 2**28
