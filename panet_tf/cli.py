@@ -1,9 +1,14 @@
 """`panet <verb>`: everything a person runs, but training and export.
 
-  panet data coco      COCO JSON and images to TFRecord shards
-  panet data shapes    generated scenes: images, COCO JSON and shards
-  panet evaluate       AP of a COCO results file
-  panet predict        boxes, masks and pictures from a checkpoint
+  panet data check        what is wrong with a COCO JSON, and repairing it
+  panet data cityscapes   Cityscapes to COCO JSON
+  panet data mapillary    Mapillary Vistas to COCO JSON
+  panet data anchors      anchors that fit the boxes of a data set
+  panet data coco         COCO JSON and images to TFRecord shards
+  panet data shapes       generated scenes: images, COCO JSON and shards
+  panet evaluate          AP of a COCO results file
+  panet predict           boxes, masks and pictures from a checkpoint
+  panet submit cityscapes a COCO results file as the benchmark takes it
 """
 
 import argparse
@@ -17,31 +22,32 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top
+from panet_tf import cli_data
 from panet_tf import errors
-
-
-def _data_coco(args):
-  from panet_tf.dataloaders import tfrecord
-  print(tfrecord.convert_coco(
-      args.image_dir, args.annotations, args.output_prefix,
-      num_shards=args.num_shards, include_masks=args.include_masks,
-      skip_invalid=args.skip_invalid, num_workers=args.num_workers))
-
-
-def _data_shapes(args):
-  from panet_tf.dataloaders import shapes
-  shapes.make_shapes(args.output_prefix, args.num_images, args.seed,
-                     args.image_size)
-  print(f'{args.num_images} scenes: {args.output_prefix}.json, '
-        f'{args.output_prefix}-*.tfrecord')
 
 
 def _evaluate(args):
   from panet_tf.evaluation import evaluate
-  evaluate.evaluate_predictions(
-      args.predictions, args.annotations, args.output_dir,
-      args.max_detections)
+  if args.cityscapes_root:
+    evaluate.evaluate_cityscapes(
+        args.predictions, args.annotations, args.output_dir,
+        args.cityscapes_root)
+  else:
+    evaluate.evaluate_predictions(
+        args.predictions, args.annotations, args.output_dir,
+        args.max_detections)
   print(f'written: {os.path.join(args.output_dir, "metrics.json")}')
+
+
+def _submit_cityscapes(args):
+  from panet_tf.dataloaders import coco_json
+  from panet_tf.evaluation import cityscapes_submission
+  from panet_tf.evaluation import coco_results
+  count = cityscapes_submission.write_submission(
+      coco_json.read(args.annotations),
+      coco_results.load_results(args.predictions), args.output_dir)
+  print(f'{count} masks; to submit: cd {args.output_dir} && '
+        'zip -r ../submission.zip .')
 
 
 def _predict(args):
@@ -54,31 +60,6 @@ def _predict(args):
       max_pictures=args.max_pictures)
 
 
-def _add_data_verbs(verbs):
-  data = verbs.add_parser('data', help='make TFRecord shards')
-  kinds = data.add_subparsers(dest='kind', required=True)
-  coco = kinds.add_parser('coco', help='from COCO JSON and images')
-  coco.add_argument('--image_dir', required=True)
-  coco.add_argument('--annotations', required=True,
-                    help='COCO instances JSON')
-  coco.add_argument('--output_prefix', required=True,
-                    help='shards are PREFIX-00000-of-NNNNN.tfrecord')
-  coco.add_argument('--num_shards', type=int, default=32)
-  coco.add_argument('--num_workers', type=int, default=None)
-  coco.add_argument('--include_masks', default=True,
-                    action=argparse.BooleanOptionalAction)
-  coco.add_argument('--skip_invalid', action='store_true',
-                    help='reject unusable images and annotations instead of '
-                    'stopping at the first')
-  coco.set_defaults(run=_data_coco)
-  shapes = kinds.add_parser('shapes', help='generated scenes')
-  shapes.add_argument('--output_prefix', required=True)
-  shapes.add_argument('--num_images', type=int, required=True)
-  shapes.add_argument('--seed', type=int, default=0)
-  shapes.add_argument('--image_size', type=int, default=128)
-  shapes.set_defaults(run=_data_shapes)
-
-
 def _add_result_verbs(verbs):
   evaluate = verbs.add_parser('evaluate', help='AP of a COCO results file')
   evaluate.add_argument('--predictions', required=True,
@@ -89,6 +70,8 @@ def _add_result_verbs(verbs):
                         help='where metrics.json goes')
   evaluate.add_argument('--max_detections', type=int, default=100,
                         help='results counted per image and category')
+  evaluate.add_argument('--cityscapes_root', default='',
+                        help="folder with gtFine: the benchmark's own AP")
   evaluate.set_defaults(run=_evaluate)
   predict = verbs.add_parser('predict', help='run a checkpoint on images')
   predict.add_argument('--checkpoint', required=True,
@@ -106,6 +89,15 @@ def _add_result_verbs(verbs):
   predict.add_argument('--max_pictures', type=int, default=None,
                        help='draw at most this many')
   predict.set_defaults(run=_predict)
+  submit = verbs.add_parser('submit', help='results as a benchmark takes them')
+  cityscapes = submit.add_subparsers(dest='kind', required=True).add_parser(
+      'cityscapes', help='text files and mask PNGs')
+  cityscapes.add_argument('--predictions', required=True,
+                          help='COCO results JSON, as `panet predict` writes')
+  cityscapes.add_argument('--annotations', required=True,
+                          help='of `panet data cityscapes`')
+  cityscapes.add_argument('--output_dir', required=True, help='a new folder')
+  cityscapes.set_defaults(run=_submit_cityscapes)
 
 
 def main(argv=None) -> int:
@@ -114,18 +106,17 @@ def main(argv=None) -> int:
       prog='panet', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   verbs = parser.add_subparsers(dest='verb', required=True)
-  _add_data_verbs(verbs)
+  cli_data.add_verbs(verbs)
   _add_result_verbs(verbs)
   args = parser.parse_args(argv)
   try:
-    args.run(args)
+    return args.run(args) or 0
   except errors.InputError as e:
     print(f'error: {e}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     return 130
-  return 0
 
 
 if __name__ == '__main__':

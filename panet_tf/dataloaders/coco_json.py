@@ -30,7 +30,7 @@ def read(path, check_references=True):
   Raises:
     InputError: naming the file and the field or id.
   """
-  dataset = _load(path)
+  dataset = load(path)
   for name in ('images', 'annotations', 'categories'):
     entries = dataset.get(name)
     if not isinstance(entries, list):
@@ -46,8 +46,8 @@ def read(path, check_references=True):
   return dataset
 
 
-def _load(path):
-  """JSON object in `path`, or a reason why there is none."""
+def load(path):
+  """The JSON object in `path`; InputError if there is none."""
   try:
     with open(path, encoding='utf-8') as f:
       text = f.read()
