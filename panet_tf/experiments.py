@@ -106,8 +106,9 @@ def panet_cityscapes() -> cfg.ExperimentConfig:
       batch_size=8,
       train=Parser(
           aug_rand_hflip=True, short_edge_choices=[800, 1024], long_edge=2048,
-          max_num_instances=200),
-      evaluation=Parser(short_edge=[1024, 1024], long_edge=2048))
+          canvases=['1024x2048'], max_num_instances=200),
+      evaluation=Parser(short_edge=[1024, 1024], long_edge=2048,
+                        canvases=['1024x2048']))
 
 
 @_experiment
@@ -125,6 +126,7 @@ def panet_mvd() -> cfg.ExperimentConfig:
             'mapillary/mapillary_training', 'mapillary/mapillary_validation'],
       train=Parser(
           aug_rand_hflip=True, short_edge=[600, 2000], long_edge=2400,
+          canvases=['1024x1408', '1408x1024', '2048x2432', '2432x2048'],
           max_num_instances=300),
       evaluation=Parser(short_edge=[1800, 1800], long_edge=2400))
 

@@ -232,7 +232,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
 
   def reduce_aggregated_logs(self, aggregated_logs, global_step=None):
     """COCO's metrics, under Model Garden's names; the main ones printed."""
-    all_workers.merge(self.coco_metric)  # Every worker saw its own shard.
+    # Every worker saw its own shard.
+    all_workers.merge(self.coco_metric, tf.distribute.get_strategy())
     logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
     print('evaluation | ' + ' '.join(
         f'{name} {logs[name]:.3f}'

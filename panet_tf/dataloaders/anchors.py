@@ -32,12 +32,12 @@ def of_experiment(params):
   """(Anchors, NetworkInput) of a configuration that `experiments.read` gave."""
   anchor = params.task.model.anchor
   parser = params.task.validation_data.parser
+  edges = [*parser.short_edge, *parser.short_edge_choices]
   return (
       Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
               anchor.anchor_size),
       NetworkInput(tuple(params.task.model.input_size[:2]),
-                   parser.short_edge[1] if parser.short_edge else 0,
-                   parser.long_edge))
+                   max(edges, default=0), parser.long_edge))
 
 
 def cluster(values, number):

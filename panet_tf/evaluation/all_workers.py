@@ -8,15 +8,14 @@ import numpy as np
 import tensorflow as tf
 
 
-def merge(metric, strategy=None):
+def merge(metric, strategy):
   """Completes a metric by what the other workers have; all must call it.
 
   Args:
     metric: has `state()`, [S] uint8, and `merge` of such states.
-    strategy: tf.distribute.Strategy; None: the current one. Nothing happens if
-      all its replicas are in this process.
+    strategy: tf.distribute.Strategy. Nothing happens if all its replicas are
+      in this process.
   """
-  strategy = strategy or tf.distribute.get_strategy()
   replicas = _run(strategy, lambda: tf.distribute.get_replica_context(
       ).replica_id_in_sync_group)
   if len(replicas) < strategy.num_replicas_in_sync:

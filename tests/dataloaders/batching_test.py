@@ -10,37 +10,10 @@ import tf_keras
 import tiny
 from panet_tf import errors
 from panet_tf import task as task_lib
+from panet_tf.dataloaders import batching
 
-CANVASES = ['128x128', '128x64', '64x128', '64x64']
+CANVASES = ['64x128', '128x64', '64x64']
 SIZES = [(48, 60), (60, 48), (50, 50), (32, 64), (20, 62), (64, 30), (40, 46)]
-
-
-@pytest.fixture
-def shards(coco):
-  """Nine images of different sizes."""
-  rng = np.random.default_rng(0)
-  for i, size in enumerate(SIZES):
-    coco.add_image(100 + i, pixels=rng.integers(0, 256, [*size, 3], np.uint8))
-    coco.add(100 + i, [[2, 1, 18, 1, 18, 15, 2, 15]])
-  coco.convert()
-  return coco.prefix + '-*.tfrecord'
-
-
-def data_config(shards, batch_size=3, seed=1, **fields):
-  return tiny.data_config(
-      short_edge=[30, 128], long_edge=128, canvases=CANVASES,
-      aug_rand_hflip=True).replace(
-          input_path=shards, seed=seed, global_batch_size=batch_size,
-          shuffle_buffer_size=4, **fields)
-
-
-def read(data, number, context=None, threads=0):
-  dataset = tiny.task().build_inputs(data, context)
-  if threads:
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = threads
-    dataset = dataset.with_options(options)
-  return list(dataset.take(number).as_numpy_iterator())
 
 
 def grouped_slowly(examples, size):
@@ -61,50 +34,81 @@ def assert_equal(some, others):
     tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
-def test_batches_hold_every_example_once_and_as_the_parser_made_it(shards):
+# Grouping alone.
+
+
+def examples(number):
+  """Numbered images on four canvases; [2, 6] has the pixels of [3, 4]."""
+  shapes = tf.constant([[4, 3, 3], [3, 4, 3], [2, 6, 3], [3, 3, 3]])
+  order = np.random.default_rng(0).integers(0, 4, number)
+  return tf.data.Dataset.from_tensor_slices(order).enumerate().map(
+      lambda i, k: (tf.zeros(shapes[k]) + tf.cast(i, tf.float32), {'id': i}))
+
+
+@pytest.mark.parametrize('size', [1, 2, 5])
+def test_every_example_is_in_one_batch_or_waits_for_one(size):
+  dataset = examples(200)
+  expected, waiting = grouped_slowly(list(dataset.as_numpy_iterator()), size)
+  found = list(batching.batches_of_one_canvas(size)(
+      dataset).as_numpy_iterator())
+  assert_equal(found, expected)
+  ids = np.concatenate([labels['id'] for _, labels in found])
+  assert len(set(ids)) == len(ids) == 200 - waiting
+  assert waiting <= (size - 1) * 4
+
+
+def test_a_replica_s_batch_has_its_share_of_the_examples():
+  dataset = batching.batches_of_one_canvas(6)(
+      examples(50), tf.distribute.InputContext(num_replicas_in_sync=2))
+  assert dataset.element_spec[0].shape.as_list()[0] == 3
+  assert {len(image) for image, _ in dataset} == {3}
+
+
+# Through the task.
+
+
+@pytest.fixture
+def shards(coco):
+  """Nine images, all but two of different sizes."""
+  rng = np.random.default_rng(0)
+  for i, size in enumerate(SIZES):
+    coco.add_image(100 + i, pixels=rng.integers(0, 256, [*size, 3], np.uint8))
+    coco.add(100 + i, [[2, 1, 18, 1, 18, 15, 2, 15]])
+  coco.convert()
+  return coco.prefix + '-*.tfrecord'
+
+
+def data_config(shards, batch_size=2):
+  return tiny.data_config(
+      short_edge=[30, 64], long_edge=128, canvases=CANVASES,
+      aug_rand_hflip=True).replace(
+          input_path=shards, seed=1, deterministic=True, shuffle_buffer_size=1,
+          global_batch_size=batch_size)
+
+
+def read(data, number, threads=0):
+  options = tf.data.Options()
+  options.threading.private_threadpool_size = threads
+  dataset = tiny.task().build_inputs(data).with_options(options)
+  return list(dataset.take(number).as_numpy_iterator())
+
+
+def test_batches_are_what_the_parser_made_with_any_number_of_threads(shards):
   # Batches of one are the parser's examples, in its order.
-  singles = [tf.nest.map_structure(lambda x: x[0], single)
-             for single in read(data_config(shards, batch_size=1), 60)]
-  expected, waiting = grouped_slowly(singles, 3)
-  assert waiting <= 2 * len(CANVASES)
-  assert 3 * len(expected) + waiting == len(singles)
-  assert len({batch[0].shape for batch in expected}) == len(CANVASES)
+  singles = [
+      tf.nest.map_structure(lambda x: x[0], single)
+      for single in read(data_config(shards, batch_size=1), 36, threads=1)]
+  # The images' sizes tell that each comes once an epoch.
+  assert collections.Counter(
+      tuple(labels['image_info'][0].astype(int)) for _, labels in singles
+  ) == collections.Counter(4 * (SIZES + 2 * [(12, 16)]))
+  expected, _ = grouped_slowly(singles, 2)
+  assert len({image.shape for image, _ in expected}) == len(CANVASES)
   assert_equal(read(data_config(shards), len(expected)), expected)
-
-
-def test_every_image_comes_once_an_epoch(shards):
-  # Sizes tell images apart. Nothing is shuffled beyond the epoch here.
-  data = data_config(shards, batch_size=1).replace(shuffle_buffer_size=1)
-  seen = [tuple(labels['image_info'][0, 0].astype(int))
-          for _, labels in read(data, 3 * (len(SIZES) + 2))]
-  assert collections.Counter(seen) == collections.Counter(
-      3 * (SIZES + 2 * [(12, 16)]))
-
-
-def test_a_seed_fixes_the_batches_with_any_number_of_threads(shards):
-  one = read(data_config(shards, deterministic=True), 8, threads=1)
-  many = read(data_config(shards, deterministic=True), 8, threads=4)
-  other = read(data_config(shards, seed=2), 8)
-  assert_equal(one, many)
-  assert [image.shape for image, _ in one] != [
-      image.shape for image, _ in other] or not all(
-          np.array_equal(a, b) for (a, _), (b, _) in zip(one, other))
-
-
-def test_a_replica_s_batch_has_its_share_of_the_images(shards):
-  context = tf.distribute.InputContext(num_replicas_in_sync=2)
-  dataset = tiny.task().build_inputs(
-      data_config(shards, batch_size=4), context)
-  assert dataset.element_spec[0].shape.as_list() == [2, None, None, 3]
-  assert {len(image) for image, _ in dataset.take(6)} == {2}
-
-
-def test_an_image_lies_on_the_smallest_canvas_with_room(shards):
-  canvases = np.array([[128, 128], [128, 64], [64, 128], [64, 64]])
-  for image, labels in read(data_config(shards), 10):
-    for info in labels['image_info']:
-      room = canvases[(canvases >= info[1]).all(1)]
-      assert image[0].size / 3 == room.prod(1).min()
+  canvases = np.array([[64, 128], [128, 64], [64, 64]])
+  for image, labels in singles:
+    room = canvases[(canvases >= labels['image_info'][1]).all(1)]
+    assert image.size / 3 == room.prod(1).min()
 
 
 @pytest.mark.parametrize('fields, is_training, message', [
@@ -148,32 +152,23 @@ def test_rpn_losses_of_maps_of_unknown_size_are_model_garden_s():
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
-def test_two_replicas_train_on_different_canvases_with_one_graph(
-    two_replicas, shards):
-  with two_replicas.scope():
-    task = tiny.task()
-    model = task.build_model()
-    optimizer = tf_keras.optimizers.legacy.SGD(1e-4)
-    dataset = two_replicas.distribute_datasets_from_function(
-        lambda context: task.build_inputs(
-            data_config(shards, batch_size=2), context))
-  traces, seen = [], []
+def test_one_graph_trains_on_all_canvases():
+  task = tiny.task()
+  model = task.build_model()
+  optimizer = tf_keras.optimizers.legacy.SGD(1e-4)
+  batches = []
+  for canvas in ['64x64', '64x128']:
+    parse = tiny.parser(short_edge=[40, 64], long_edge=128, canvases=[canvas])
+    batches.append(tf.nest.map_structure(
+        lambda x: x[tf.newaxis], parse.parse_fn(True)(tiny.example()[0])))
+  unknown = tf.nest.map_structure(
+      lambda *x: tf.TensorSpec([a if a == b else None for a, b in zip(
+          *(y.shape for y in x))], x[0].dtype), *batches)
+  assert unknown[0].shape.as_list() == [1, 64, None, 3]
 
+  @tf.function(input_signature=[unknown])
   def step(inputs):
-    traces.append(inputs[0].shape)
-    shape = tf.shape(inputs[0])[1:3]
-    return task.train_step(inputs, model, optimizer)[task.loss], shape
+    return task.train_step(inputs, model, optimizer)[task.loss]
 
-  @tf.function
-  def next_step(iterator):
-    return two_replicas.run(step, (next(iterator),))
-
-  iterator = iter(dataset)
-  for _ in range(6):
-    losses, shapes = map(two_replicas.experimental_local_results,
-                         next_step(iterator))
-    assert np.isfinite(losses).all()
-    seen.append([tuple(shape.numpy()) for shape in shapes])
-  assert any(one != other for one, other in seen)
-  assert len({shape for both in seen for shape in both}) > 2
-  assert {tuple(shape) for shape in traces} == {(1, None, None, 3)}
+  first, second = map(step, batches)
+  assert np.isfinite([first, second]).all() and first != second

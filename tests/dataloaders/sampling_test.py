@@ -160,7 +160,7 @@ def test_training_reads_rare_classes_more_often(shards):
 def test_copies_of_a_record_are_augmented_each_by_itself(shards):
   scales = [float(labels['image_info'][0, 2, 0]) for labels in
             labels_of(data_config(shards, class_balanced=True), 30)]
-  assert len(set(scales)) > 20
+  assert len(set(scales)) > 10  # Of 5 images.
 
 
 def test_evaluation_is_not_balanced(shards):

@@ -35,7 +35,7 @@ worker = int(sys.argv[1])
 with strategy.scope():
   for _ in range(2):  # A second evaluation finds nothing of the first.
     metric = Metric(worker)
-    all_workers.merge(metric)
+    all_workers.merge(metric, tf.distribute.get_strategy())
 for merged, expected in zip(metric.merged, (0, 1), strict=True):
   np.testing.assert_array_equal(merged, Metric(expected).state())
 '''
