@@ -209,8 +209,8 @@ class DataConfig(maskrcnn.DataConfig):
       Garden would keep what the parser made of them: several times the memory,
       and one scale and flip of each image for the whole run.
     enable_tf_data_service, tf_data_service_address, tf_data_service_job_name:
-      the service's workers read and parse. `seed` then has no effect, and
-      `task.seed` must be unset: workers would send the same examples.
+      the service's workers read and parse, each all shards. `seed` then has no
+      effect, and `task.seed` must be unset: they would send the same examples.
     shuffle_buffer_size: records, as stored.
 
   Attributes:

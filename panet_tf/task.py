@@ -146,8 +146,14 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     parser = build_parser(model, params)
     paths = tfrecord.shard_paths(params.input_path)
     dataset_fn = dataset_fn or dataset_fn_lib.pick_dataset_fn(params.file_type)
-    # The service's workers must not all draw the same, as in Model Garden.
-    seed = None if params.enable_tf_data_service else params.seed
+    seed = params.seed
+    if params.enable_tf_data_service:
+      if self.task_config.seed is not None:
+        raise errors.InputError(
+            f'task.seed is {self.task_config.seed}, but enable_tf_data_service '
+            'is set: all workers of the service would send the same examples; '
+            'task.seed must be null')
+      seed = None  # As Model Garden's own.
     balance = transform_and_batch = None
     if params.class_balanced:
       if not params.is_training:

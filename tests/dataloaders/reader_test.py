@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tiny
+from panet_tf import errors
 
 NUM_IMAGES = 5
 
@@ -105,3 +106,9 @@ def test_the_service_s_worker_reads_and_parses(shards, service, fields):
             for scale in labels['image_info'][:, 2].numpy()}
   assert len(scales) > 2 * NUM_IMAGES
   assert len(sizes(batches)) > 1
+
+
+def test_a_seed_of_the_run_is_refused_with_the_service(shards):
+  data = data_config(shards, enable_tf_data_service=True)
+  with pytest.raises(errors.InputError, match='task.seed is 3'):
+    tiny.task(seed=3).build_inputs(data)
