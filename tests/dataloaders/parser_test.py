@@ -463,3 +463,20 @@ def test_labels_of_real_images_equal_model_garden_s(
     assert np.mean(difference, (1, 2)).max() < 1e-3
     num_objects += np.sum(labels['gt_classes'] > 0)
   assert num_objects > 50
+
+
+def test_records_of_model_garden_s_converter_give_the_same_labels(tmp_path):
+  """They hold whole masks only."""
+  for record in tf.data.TFRecordDataset(
+      tfrecord.shard_paths(tiny.write_shards(tmp_path))):
+    example = tf.train.Example.FromString(record.numpy())
+    for key in ('crop', 'crop_top', 'crop_left'):
+      del example.features.feature[f'image/object/mask/{key}']
+    labels, expected = (
+        parse(seeded(panet_parser.Decoder(include_mask=True).decode(x), 3),
+              aug_rand_hflip=True, aug_scale_min=0.8, aug_scale_max=1.3)[1]
+        for x in (example.SerializeToString(), record))
+    assert np.any(expected['gt_masks'] > 0.5)
+    tf.nest.map_structure(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4),
+        labels, expected)
