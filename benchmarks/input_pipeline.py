@@ -32,7 +32,8 @@ flags.DEFINE_integer('num_images', 400, 'Images timed in one run.')
 flags.DEFINE_integer('repeats', 3, 'Runs of each contestant.')
 flags.DEFINE_string('worker', '', 'Internal: the contestant to run.')
 
-_CONTESTANTS = {'panet': 'panet_coco', 'model_garden': 'maskrcnn_resnetfpn_coco'}
+_CONTESTANTS = {'panet': 'panet_coco',
+                'model_garden': 'maskrcnn_resnetfpn_coco'}
 
 
 def dataset(experiment):

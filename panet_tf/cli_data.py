@@ -2,15 +2,22 @@
 
 import argparse
 import json
+import sys
 
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top
 from panet_tf import errors
 
 
+def _print(report):
+  """Prints text; of names of files, what the terminal cannot show, escaped."""
+  encoding = sys.stdout.encoding or 'utf-8'
+  print(str(report).encode(encoding, 'backslashreplace').decode(encoding))
+
+
 def _coco(args):
   from panet_tf.dataloaders import tfrecord
-  print(tfrecord.convert_coco(
+  _print(tfrecord.convert_coco(
       args.image_dir, args.annotations, args.output_prefix,
       num_shards=args.num_shards, include_masks=args.include_masks,
       skip_invalid=args.skip_invalid, num_workers=args.num_workers))
@@ -20,19 +27,19 @@ def _shapes(args):
   from panet_tf.dataloaders import shapes
   shapes.make_shapes(args.output_prefix, args.num_images, args.seed,
                      args.image_size)
-  print(f'{args.num_images} scenes: {args.output_prefix}.json, '
-        f'{args.output_prefix}-*.tfrecord')
+  _print(f'{args.num_images} scenes: {args.output_prefix}.json, '
+         f'{args.output_prefix}-*.tfrecord')
 
 
 def _cityscapes(args):
   from panet_tf.dataloaders import cityscapes
-  print(cityscapes.convert_cityscapes(
+  _print(cityscapes.convert_cityscapes(
       args.root, args.output_dir, args.splits, args.num_workers))
 
 
 def _mapillary(args):
   from panet_tf.dataloaders import mapillary
-  print(mapillary.convert_mapillary(
+  _print(mapillary.convert_mapillary(
       args.root, args.output_dir, args.version, args.splits,
       args.num_workers))
 
@@ -41,7 +48,7 @@ def _check(args):
   from panet_tf.dataloaders import doctor
   report = doctor.check(args.annotations, args.image_dir, args.fix,
                         num_workers=args.num_workers)
-  print(json.dumps(report.as_dict(), indent=2) if args.json else report)
+  _print(json.dumps(report.as_dict(), indent=2) if args.json else report)
   return 1 if report.has_errors else 0
 
 
@@ -58,9 +65,9 @@ def _anchors(args):
       args.annotations, args.num_scales, args.num_ratios, default=default,
       network_input=network_input.replaced(
           args.input_size, args.short_edge, args.long_edge))
-  print(proposal)
+  _print(proposal)
   proposal.write(args.output)
-  print(f'written: {args.output}')
+  _print(f'written: {args.output}')
 
 
 def add_verbs(verbs):
@@ -117,7 +124,8 @@ def _add_check(kinds):
   check.add_argument('--fix', default=None, metavar='OUT.json',
                      help='write what has one right answer repaired; every '
                      'change stands in OUT.json.changes.jsonl')
-  check.add_argument('--json', action='store_true', help='a report for programs')
+  check.add_argument('--json', action='store_true',
+                     help='a report for programs')
   check.add_argument('--num_workers', type=int, default=None)
   check.set_defaults(run=_check)
 

@@ -210,10 +210,8 @@ def _override(params, source, where):
     hyperparams.override_params_dict(params, source, is_strict=True)
     after = params.as_dict()
   except KeyError as e:  # "The key 'x' does not exist in <class '...'>. ..."
-    key, owner = re.findall("'(.+?)'", e.args[0])[:2]
-    raise errors.InputError(
-        f'{where}: unknown key {key!r}; {owner.rsplit(".", 1)[-1]} has no such '
-        'field') from e
+    reason = re.sub(r"<class '(?:\w+\.)*(\w+)'>.*", r'\1', str(e.args[0]))
+    raise errors.InputError(f'{where}: {reason}') from e
   except AttributeError as e:
     raise errors.InputError(
         f'{where}: it must map keys to values, as in task: {{seed: 1}}') from e

@@ -1,13 +1,44 @@
-"""Names of the files of a run, and writing JSON whole or not at all."""
+"""Names of the files of a run, and writing files whole or not at all."""
 
+import contextlib
 import json
 import os
-from typing import Any
+from typing import Any, Iterator
 
 import yaml
 
+from panet_tf import errors
+
 PARAMS = 'params.yaml'
 DATASET_INFO = 'dataset.json'  # Names and ids of the categories.
+
+
+def make_folder(path: str):
+  """Makes a folder and its parents; InputError if that cannot be."""
+  try:
+    os.makedirs(path, exist_ok=True)
+  except OSError as e:
+    raise errors.InputError(
+        f'{path}: {e.strerror}; expected a folder to write to') from e
+
+
+@contextlib.contextmanager
+def written_whole(path: str) -> Iterator[str]:
+  """Yields a temporary name; what is there in the end is moved to `path`.
+
+  Raises:
+    InputError: `path` cannot be written. Whatever fails, no file is left.
+  """
+  temporary = f'{path}.{os.getpid()}.tmp'
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  except OSError as e:
+    raise errors.InputError(f'{path}: {e.strerror or e}; expected a file that '
+                            'can be written') from e
+  finally:
+    with contextlib.suppress(OSError):
+      os.remove(temporary)
 
 
 def read_json(path: str) -> Any:
@@ -17,13 +48,12 @@ def read_json(path: str) -> Any:
 
 
 def write_json(path: str, value: Any):
-  """Writes JSON under a temporary name and moves it into place."""
-  os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-  temporary = f'{path}.{os.getpid()}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as f:
-    json.dump(value, f, indent=2)
-    f.write('\n')
-  os.replace(temporary, path)
+  """Writes JSON, as `written_whole`; makes the folder."""
+  make_folder(os.path.dirname(path) or '.')
+  with written_whole(path) as temporary:
+    with open(temporary, 'w', encoding='utf-8') as f:
+      json.dump(value, f, indent=2)
+      f.write('\n')
 
 
 def read_yaml(path: str) -> Any:

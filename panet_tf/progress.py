@@ -62,7 +62,11 @@ class TrainProgress:
 
 
 class EvaluationProgress:
-  """Says every few seconds how many images have been evaluated."""
+  """Says every few seconds how many images have been evaluated.
+
+  With several workers each speaks of its own part, whose size `num_images` is
+  an estimate then.
+  """
 
   def __init__(self, num_images: int, every_seconds: float = 10.0,
                clock: Callable[[], float] = time.monotonic):
@@ -76,6 +80,7 @@ class EvaluationProgress:
     if now - self._said < self._every_seconds:
       return
     self._said = now
-    left = (now - self._start) / max(done, 1) * (self._num_images - done)
-    print(f'evaluated {done}/{self._num_images} images | '
+    total = max(self._num_images, done)
+    left = (now - self._start) / max(done, 1) * (total - done)
+    print(f'evaluated {done}/{total} images | '
           f'{duration(left)} left', file=sys.stderr, flush=True)

@@ -7,7 +7,6 @@ the evaluation are ours.
 from typing import Any, Optional
 
 from official.common import dataset_fn as dataset_fn_lib
-from official.core import input_reader
 from official.core import task_factory
 from official.vision.tasks import maskrcnn
 import tensorflow as tf
@@ -22,10 +21,16 @@ from panet_tf import progress
 from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.dataloaders import reader as reader_lib
 from panet_tf.dataloaders import sampling
 from panet_tf.dataloaders import tfrecord
 from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
+
+# What Model Garden has here and we do not.
+_EVALUATION = {
+    'use_coco_metrics': True, 'use_wod_metrics': False,
+    'use_approx_instance_metrics': False, 'allow_image_summary': False}
 
 
 def build_parser(model: panet_config.PANet,
@@ -60,36 +65,6 @@ def build_parser(model: panet_config.PANet,
       mask_crop_size=options.mask_crop_size,
       aligned_masks=options.aligned_masks,
       dtype=data.dtype)
-
-
-def _attach_seeds(seed: Optional[int]):
-  """Gives every example of a data set a seed of its own, new each epoch."""
-
-  def attach(dataset):
-    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
-    return tf.data.Dataset.zip(dataset, seeds.batch(2)).map(
-        lambda example, pair: dict(example, random_seed=pair))
-
-  return attach
-
-
-class _Reader(input_reader.InputReader):
-  """Model Garden's reader, but for what is done to records as stored."""
-
-  def __init__(self, params, *, record_fn, **kwargs):
-    """`record_fn`: data set of records to data set of records, or None."""
-    super().__init__(params, **kwargs)
-    self._record_fn = record_fn
-
-  def _read_data_source(self, *args, **kwargs):
-    """Caches records; Model Garden caches examples, scale and flip and all."""
-    dataset = super()._read_data_source(*args, **kwargs)
-    if self._cache:  # Then the data set has not been repeated so far.
-      dataset = dataset.cache()
-      if self._is_training:
-        dataset = dataset.repeat()
-      self._cache = False
-    return dataset.apply(self._record_fn) if self._record_fn else dataset
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
@@ -137,8 +112,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     model = self.task_config.model
     if params.decoder.type != 'simple_decoder':
       raise errors.InputError(
-          f'decoder.type is {params.decoder.type!r}; it must be simple_decoder: '
-          'names of categories come with the shards')
+          f'decoder.type is {params.decoder.type!r}; it must be '
+          'simple_decoder: names of categories come with the shards')
     decoder_options = params.decoder.get()
     decoder = panet_parser.Decoder(
         include_mask=model.include_mask and params.is_training,
@@ -165,12 +140,12 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if len(params.parser.canvases) > 1:
       transform_and_batch = batching.batches_of_one_canvas(
           params.global_batch_size)
-    reader = _Reader(
+    reader = reader_lib.Reader(
         params.replace(input_path=paths),
         record_fn=balance,
         dataset_fn=dataset_fn,
         decoder_fn=decoder.decode,
-        sample_fn=_attach_seeds(seed) if params.is_training else None,
+        sample_fn=reader_lib.attach_seeds(seed) if params.is_training else None,
         parser_fn=parser.parse_fn(params.is_training),
         transform_and_batch_fn=transform_and_batch)
     return reader.read(input_context=input_context)
@@ -186,6 +161,16 @@ class PANetTask(maskrcnn.MaskRCNNTask):
         for maps in (outputs['rpn_boxes'], labels['rpn_box_targets']))
     return super()._build_rpn_losses(
         dict(outputs, rpn_boxes=boxes), dict(labels, rpn_box_targets=targets))
+
+  def build_metrics(self, training: bool = True):
+    """Model Garden's; InputError for an option of its other evaluators."""
+    for field, right in _EVALUATION.items():
+      value = getattr(self.task_config, field)
+      if value != right:
+        raise errors.InputError(
+            f'task.{field} is {value}; it must be {right}: evaluation is by '
+            "COCO's metrics, without pictures")
+    return super().build_metrics(training)
 
   def _build_coco_metrics(self):
     """Ground truth is the given file, or the shards; never a left-over."""
@@ -231,7 +216,9 @@ class PANetTask(maskrcnn.MaskRCNNTask):
   def aggregate_logs(self, state=None, step_outputs=None):
     """Hands a batch to the evaluator, and says how far it is."""
     if not state:
-      self._watch = progress.EvaluationProgress(self._num_images)
+      share = all_workers.share(tf.distribute.get_strategy())
+      self._watch = progress.EvaluationProgress(
+          round(share * self._num_images))
     state = super().aggregate_logs(state, step_outputs)
     self._watch(self.coco_metric.num_images)
     return state

@@ -9,6 +9,8 @@ import pytest
 
 from panet_tf import cli
 from panet_tf import errors
+from panet_tf import experiments
+from panet_tf import task as task_lib
 from panet_tf import training
 from panet_tf.dataloaders import shapes
 
@@ -166,3 +168,16 @@ def test_the_front_end_prints_one_line_and_exits_with_2(capsys):
         training.run, experiment='none', mode='train', model_dir='x')
   assert exit_.value.code == 2
   assert capsys.readouterr().err.startswith("error: unknown experiment 'none'")
+
+
+@pytest.mark.parametrize('option', [
+    'use_coco_metrics: false', 'use_wod_metrics: true',
+    'use_approx_instance_metrics: true', 'allow_image_summary: true'])
+@pytest.mark.parametrize('training', [True, False])
+def test_an_evaluator_that_there_is_not_is_refused_before_the_first_step(
+    option, training):
+  params = experiments.read('panet_shapes', (), f'task: {{{option}}}')
+  task = task_lib.PANetTask(params.task)
+  field = option.split(':')[0]
+  with pytest.raises(errors.InputError, match=f'task.{field} is'):
+    task.build_metrics(training)

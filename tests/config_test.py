@@ -110,7 +110,10 @@ def test_an_absent_config_file_is_named():
 
 @pytest.mark.parametrize('text, named', [
     ('task: {model: {fc_fuson: max}}', "'fc_fuson'"),
-    ('fc_fusion: max', "'fc_fusion'"),
+    ('fc_fusion: max', "'fc_fusion' does not exist in ExperimentConfig"),
+    ('task: {1: 2}', 'key 1 does not exist in PANetTask'),
+    ('task: {null: 2}', 'key None does not exist in PANetTask'),
+    ('task: {_locked: 1}', "'_locked' is internally reserved"),
     ('task: {model: [', 'line 1'),
     ('task:\n\t- a', 'line 2'),
     ('a: b: c', 'line 1'),

@@ -41,3 +41,11 @@ def test_evaluation_line_comes_every_few_seconds(capsys):
   for now[0], done in ((5.0, 10), (10.0, 20), (12.0, 25)):
     watch(done)
   assert capsys.readouterr().err == 'evaluated 20/100 images | 40 s left\n'
+
+
+def test_an_estimate_that_was_too_low_gives_no_negative_time(capsys):
+  now = [0.0]
+  watch = progress.EvaluationProgress(100, 10.0, clock=lambda: now[0])
+  now[0] = 20.0
+  watch(110)
+  assert capsys.readouterr().err == 'evaluated 110/110 images | 0 s left\n'

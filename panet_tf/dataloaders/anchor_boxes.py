@@ -21,10 +21,12 @@ class NetworkInput:
     input_size: (height, width) images are fitted into where short_edge is 0.
     short_edge: of the scaled image, pixels.
     long_edge: at most this; wins over short_edge.
+    canvas: (height, width) that an image scaled by edges must fit into, or ().
   """
   input_size: tuple = (1024, 1024)
   short_edge: int = 800
   long_edge: int = 1000
+  canvas: tuple = ()
 
   def replaced(self, input_size=None, short_edge=None, long_edge=None):
     """The same with what a person asked for.
@@ -45,9 +47,10 @@ class NetworkInput:
                        f'edges; it cannot go with {" and ".join(edges)}')
     if input_size is not None:
       sides = input_size.split(',')
-      if len(sides) != 2 or not all(s.isdecimal() and int(s) for s in sides):
-        raise InputError(f'input_size: {input_size!r}, should be HEIGHT,WIDTH, '
-                         'as in 256,256')
+      if len(sides) != 2 or not all(
+          s.isdecimal() and len(s) < 7 and int(s) for s in sides):
+        raise InputError(f'input_size: {input_size!r:.60}, should be '
+                         'HEIGHT,WIDTH, as in 256,256')
       return NetworkInput(tuple(map(int, sides)), 0, 0)
     result = dataclasses.replace(self, **edges)
     if edges and min(result.short_edge, result.long_edge) < 1:
@@ -60,6 +63,8 @@ class NetworkInput:
     if self.short_edge:
       scale = min(self.short_edge / min(height, width),
                   self.long_edge / max(height, width))
+      if self.canvas:
+        scale = min(scale, self.canvas[0] / height, self.canvas[1] / width)
     else:
       scale = min(self.input_size[0] / height, self.input_size[1] / width)
     return max(round(height * scale), 1), max(round(width * scale), 1)
@@ -67,7 +72,9 @@ class NetworkInput:
   def __str__(self):
     if self.short_edge:
       return (f'shorter edge {self.short_edge}, longer edge at most '
-              f'{self.long_edge}')
+              f'{self.long_edge}' + (
+                  ', inside {}x{} (height x width)'.format(*self.canvas)
+                  if self.canvas else ''))
     return 'fitted into {}x{} (height x width)'.format(*self.input_size)
 
 

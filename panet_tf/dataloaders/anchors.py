@@ -29,15 +29,25 @@ _MOST = 10  # Scales, and ratios: bounds the time of the search.
 
 
 def of_experiment(params):
-  """(Anchors, NetworkInput) of a configuration that `experiments.read` gave."""
+  """(Anchors, NetworkInput) of a configuration that `experiments.read` gave.
+
+  Raises:
+    InputError: naming the field of anchors or canvases that is odd.
+  """
   anchor = params.task.model.anchor
   parser = params.task.validation_data.parser
   edges = [*parser.short_edge, *parser.short_edge_choices]
+  # They load TensorFlow, as whatever made `params` did.
+  # pylint: disable-next=g-import-not-at-top
+  from panet_tf.dataloaders import batching, parser as parser_lib
+  canvases = batching.parse_canvases(parser, is_training=False)
   return (
       Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
               anchor.anchor_size),
       NetworkInput(tuple(params.task.model.input_size[:2]),
-                   max(edges, default=0), parser.long_edge))
+                   max(edges, default=0), parser.long_edge,
+                   tuple(parser_lib.canvas_size(canvases[0], 0))
+                   if canvases else ()))
 
 
 def cluster(values, number):

@@ -74,22 +74,29 @@ def _is_text(value):
   return isinstance(value, str) and bool(value)
 
 
-def _is_id(value):
-  return segmentation_lib.is_int(value) or _is_text(value)
+def is_id(value):
+  """A string, or a number that fits the int64 Model Garden makes of it."""
+  return _is_text(value) or (
+      segmentation_lib.is_int(value) and abs(value) < 2**63)
 
 
 def _is_file_name(value):
   return _is_text(value) and '\0' not in value
 
 
+def _is_box(value):
+  return (isinstance(value, list) and len(value) == 4
+          and all(map(segmentation_lib.is_number, value)))
+
+
 def _is_absent_or(check):
   return lambda value: value is None or check(value)
 
 
-_ID = (_is_id, 'a whole number or a string')
+_ID = (is_id, 'a whole number (less than 2**63) or a string')
 _INT = (segmentation_lib.is_int, 'a whole number')
-_SIDE = (_is_absent_or(lambda v: segmentation_lib.is_int(v) and v > 0),
-         'a whole number above 0')
+_SIDE = (_is_absent_or(lambda v: segmentation_lib.is_int(v) and 0 < v < 2**31),
+         'a whole number above 0 and less than 2**31')
 _AREA = (_is_absent_or(lambda v: segmentation_lib.is_number(v) and v >= 0),
          'a number of pixels')
 # What each entry must hold: (test, what would be right).
@@ -106,6 +113,7 @@ _FIELDS = {
         'category_id': _INT,
         'iscrowd': (_is_absent_or(lambda v: v in (0, 1)), '0 or 1'),
         'area': _AREA,
+        'bbox': (_is_absent_or(_is_box), 'four numbers: x, y, width, height'),
     },
     'categories': {
         'id': _INT,
@@ -165,12 +173,13 @@ def annotation_mask_rle(annotation, height, width):
   if segmentation is None or segmentation in ([], {}):
     return None
   try:
-    if isinstance(segmentation, list):
-      rle = segmentation_lib.polygons_rle(segmentation, height, width)
-    elif isinstance(segmentation, dict):
+    if height * width >= 2**32:
+      raise ValueError(f'is on an image of {width}x{height}; run lengths count '
+                       'less than 2**32 pixels')
+    if isinstance(segmentation, dict):
       rle = segmentation_lib.checked_rle(segmentation, height, width)
     else:
-      raise ValueError('should be polygons or RLE')
+      rle = segmentation_lib.polygons_rle(segmentation, height, width)
   except ValueError as e:
     raise InputError(f'annotation {annotation.get("id")!r}: `segmentation` '
                      f'{e}') from e
@@ -195,8 +204,7 @@ def annotation_box(annotation, rle, height, width):
   box = annotation.get('bbox')
   if box is None and rle is not None:
     box = coco_mask.toBbox(rle).tolist()
-  if not (isinstance(box, list) and len(box) == 4
-          and all(map(segmentation_lib.is_number, box))):
+  if not _is_box(box):
     raise InputError(f'annotation {annotation.get("id")!r}: `bbox` is '
                      f'{box!r:.60}, should be [x, y, width, height]')
   x1, y1 = max(box[0], 0), max(box[1], 0)

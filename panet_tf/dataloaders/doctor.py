@@ -33,10 +33,10 @@ def check(annotations, image_dir=None, fix_path=None, num_workers=None):
   Args:
     annotations: path of the JSON file.
     image_dir: folder that the file names are relative to; every image is
-      decoded. None leaves the images alone.
+      opened and checked to its end. None leaves the images alone.
     fix_path: where the repaired file goes, its list of changes beside it as
       `<fix_path>.changes.jsonl`. None only reports.
-    num_workers: processes that decode images; default one per core.
+    num_workers: processes that check images; default one per core.
 
   Returns:
     doctor_report.Report: `str()` for people, `as_dict()` for programs,

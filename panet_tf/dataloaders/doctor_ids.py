@@ -2,9 +2,11 @@
 
 An id has one right repair where no other reading is possible: 12.0 is 12, '12'
 is 12 if all ids of the list are such strings, and nothing refers to the id of
-an annotation. Two images or categories of one id have none.
+an annotation. Two images or categories of one id have none: what refers to it
+may mean either.
 """
 
+from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import doctor_table
 from panet_tf.dataloaders import segmentation
 
@@ -51,7 +53,7 @@ def check_ids(table):
   unusable = set()
   for position, entry in table.alive():
     value = _whole(entry.get('id'))
-    if not _is_id(value):
+    if not coco_json.is_id(value):
       unusable.add(position)
     elif isinstance(entry['id'], float):
       table.repair('float-id', position, 'id', value,
@@ -71,27 +73,41 @@ def _make_unique(table, unusable):
   fresh = 1 + max((entry['id'] for position, entry in table.alive()
                    if position not in unusable
                    and segmentation.is_int(entry['id'])), default=0)
-  seen = {}
+  firsts, unclear = _firsts(table, unusable)
   for position, entry in table.alive():
     value = entry.get('id')
     if position in unusable:
       kind = 'nan' if not doctor_table.is_finite(value) else 'bad-id'
       detail = doctor_table.brief(value)
-    elif value in seen:
-      first = seen[value]
+    elif value in unclear:
+      table.reject('duplicate-id', position, 'others of this id differ')
+      continue
+    elif firsts[value] == position:
+      continue
+    else:
+      first = firsts[value]
       if entry == table.entries[first]:
         table.reject('duplicate-id', position,
                      f'all of {table.name}[{first}] again', copy=True)
         continue
       kind, detail = 'duplicate-id', f'as {table.name}[{first}], not its copy'
-    else:
-      seen[value] = position
-      continue
     if table.name == 'annotations':
       table.repair(kind, position, 'id', fresh, detail)
       fresh += 1
     else:
       table.reject(kind, position, detail)
+
+
+def _firsts(table, unusable):
+  """{id: position of its first entry}, and ids that stand for two things."""
+  firsts, unclear = {}, set()
+  for position, entry in table.alive():
+    if position not in unusable:
+      first = firsts.setdefault(entry['id'], position)
+      # Nothing refers to annotations.
+      if table.name != 'annotations' and entry != table.entries[first]:
+        unclear.add(entry['id'])
+  return firsts, unclear
 
 
 def _check_strings(table, unusable):
@@ -131,11 +147,11 @@ def check_references(annotations, field, table, were_strings):
   known = {entry['id'] for _, entry in table.alive()}
   gone = {entry['id'] for entry in map(table.entries.__getitem__,
                                        table.rejected)
-          if isinstance(entry, dict) and _is_id(entry.get('id'))}
+          if isinstance(entry, dict) and coco_json.is_id(entry.get('id'))}
   for position, entry in annotations.alive():
     value = _whole(entry.get(field))
     detail = f'`{field}` is {doctor_table.brief(entry.get(field))}'
-    if not _is_id(value):
+    if not coco_json.is_id(value):
       is_nan = not doctor_table.is_finite(value)
       annotations.reject('nan' if is_nan else f'unknown-{noun}', position,
                          detail)
@@ -167,13 +183,6 @@ def _whole(value):
   if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
     return int(value)
   return value
-
-
-def _is_id(value):
-  """A string, or a number that fits the int64 Model Garden makes of it."""
-  if isinstance(value, str):
-    return bool(value)
-  return segmentation.is_int(value) and abs(value) < 2**63
 
 
 def _number(text):

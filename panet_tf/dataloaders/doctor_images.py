@@ -1,4 +1,4 @@
-"""The check of images: their stated sizes, and their files, decoded whole.
+"""The check of images: their stated sizes, and their files, to their end.
 
 Runs in worker processes, so nothing here imports TensorFlow.
 """
@@ -74,7 +74,7 @@ def _check_stated(images, position):
       defects[side] = 'missing-size', f'no {side}'
     elif not doctor_table.is_finite(value):
       defects[side] = 'nan', f'{side} is {doctor_table.brief(value)}'
-    elif not (segmentation.is_int(value) and 0 < value):
+    elif not (segmentation.is_int(value) and 0 < value <= _MOST_PIXELS):
       defects[side] = 'bad-size', f'{side} is {doctor_table.brief(value)}'
   entry = images.entries[position]
   if not defects and entry['width'] * entry['height'] > _MOST_PIXELS:
@@ -153,6 +153,7 @@ def _probe(image_dir, name):
     return File(defect=(f'image-{kind}',
                         f'{doctor_table.brief(name)}: {reason}'))
   with Image.open(path) as pixels:
-    orientation = pixels.getexif().get(_EXIF_ORIENTATION, 1)
+    orientation = (1 if pixels.format == 'TIFF'  # Turned by Pillow itself.
+                   else pixels.getexif().get(_EXIF_ORIENTATION, 1))
   return File(width, height,
               orientation if orientation in range(2, 9) else 1)

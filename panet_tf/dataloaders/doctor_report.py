@@ -75,8 +75,8 @@ class Report:
 
   def _head(self):
     yield self.path
-    yield (f'images in {self.image_dir}, each decoded' if self.image_dir else
-           'image files not checked: no --image_dir')
+    yield (f'images in {self.image_dir}, each opened and checked to its end'
+           if self.image_dir else 'image files not checked: no --image_dir')
 
   def _defects(self):
     for severity in _SEVERITIES:

@@ -83,7 +83,7 @@ def _object_features(annotations, height, width, options, ledger):
     label, name = options.categories[annotation['category_id']]
     columns['class/label'].append(label)
     columns['class/text'].append(name.encode('utf-8', 'replace'))
-    columns['is_crowd'].append(annotation.get('iscrowd') or 0)
+    columns['is_crowd'].append(int(annotation.get('iscrowd') or 0))
     columns['area'].append(coco_json.annotation_area(annotation, rle, box))
     if options.include_masks:
       columns['mask'].append(image_bytes.mask_png(rle))
@@ -137,12 +137,12 @@ def parse(record):
     `name` in place of `category_id`, and no ids).
 
   Raises:
-    KeyError, ValueError, IndexError, OSError or protobuf's DecodeError where
-    the record is something else.
+    image_bytes.IMAGE_ERRORS, AttributeError, Pillow's DecompressionBombError or
+    protobuf's DecodeError where the record is something else.
   """
   features = tfrecord_file.parse(record)
-  height, = features['image/height']
-  width, = features['image/width']
+  height, = map(int, features['image/height'])
+  width, = map(int, features['image/width'])
   image = {'id': features['image/source_id'][0].decode(),
            'file_name': features.get('image/filename', [b''])[0].decode(),
            'height': height, 'width': width}
@@ -157,14 +157,15 @@ def _annotation(columns, i, height, width):
   """Object i of a record."""
   x1, x2 = (columns['bbox/' + edge][i] * width for edge in ('xmin', 'xmax'))
   y1, y2 = (columns['bbox/' + edge][i] * height for edge in ('ymin', 'ymax'))
-  label = columns['class/label'][i]
+  label = int(columns['class/label'][i])
   result = {'label': label, 'bbox': [x1, y1, x2 - x1, y2 - y1],
             'name': str(label), 'iscrowd': 0, 'area': (x2 - x1) * (y2 - y1)}
   if columns.get('class/text'):
     result['name'] = columns['class/text'][i].decode()
-  for name, column in (('iscrowd', 'is_crowd'), ('area', 'area')):
+  for name, column, kind in (('iscrowd', 'is_crowd', int),
+                             ('area', 'area', float)):
     if columns.get(column):
-      result[name] = columns[column][i]
+      result[name] = kind(columns[column][i])
   if columns.get('mask'):
     result['segmentation'] = image_bytes.mask_rle(columns['mask'][i])
     if result['segmentation']['size'] != [height, width]:

@@ -66,6 +66,8 @@ def encode_image(image_dir, image):
 
 def _encoded(data, pixels, image, where):
   """`encode_image` for an open Pillow image."""
+  if pixels.format == 'TIFF':  # Pillow itself turns it, when it is loaded.
+    pixels = ImageOps.exif_transpose(pixels)
   orientation = pixels.getexif().get(_EXIF_ORIENTATION, 1)
   raw_size = pixels.size
   size = raw_size[::-1] if orientation in (5, 6, 7, 8) else raw_size

@@ -63,6 +63,8 @@ class Ledger:
     for prefix, counter in (('image: ', self.rejected_images),
                             ('', self.rejected)):
       for reason, count in sorted(counter.items()):
-        first = ', '.join(map(str, self.first_ids[prefix + reason]))
+        # An id may be any text: half characters, line ends, a whole novel.
+        first = ', '.join(f'{ascii(i):.60}'
+                          for i in self.first_ids[prefix + reason])
         lines.append(f'  {count} x {prefix}{reason} (first ids: {first})')
     return '\n'.join(lines)

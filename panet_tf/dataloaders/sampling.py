@@ -35,8 +35,9 @@ def class_balanced(
   still come more often.
 
   Crowds do not count, for training skips them. An image without any (other)
-  object belongs to no class and never passes. Copies of a record follow one
-  another and must be shuffled.
+  object belongs to no class and never passes; a worker whose own shards hold
+  none but such images waits for ever. Copies of a record follow one another and
+  must be shuffled.
 
   Args:
     paths: all shards, also where a worker reads some of them only.

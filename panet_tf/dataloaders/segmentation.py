@@ -6,13 +6,13 @@ a ValueError that says what the segmentation should be.
 """
 
 import functools
-import math
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 # pycocotools walks along an edge point by point.
 _FARTHEST_VERTEX = 1e5
+_LONGEST_OUTLINE = 1e6  # pixels, about 100 bytes each
 # A run of 60 bits: more does not fit into int64, nor into any image.
 _MOST_GROUPS = 12
 
@@ -23,19 +23,31 @@ def is_int(value):
 
 
 def is_number(value):
-  """Whether a value of a JSON file is a finite number."""
-  return is_int(value) or isinstance(value, float) and math.isfinite(value)
+  """Whether a value of a JSON file is a number that float and int64 can take.
+
+  NaN and infinity are none; a whole number in JSON may have 4000 digits.
+  """
+  return (isinstance(value, (int, float)) and not isinstance(value, bool)
+          and abs(value) < 2**63)
 
 
 def polygons_rle(polygons, height, width):
   """Union of polygons [[x1, y1, x2, y2, ...], ...] as RLE."""
+  if not isinstance(polygons, list):
+    raise ValueError('should be polygons or RLE')
   for polygon in polygons:
     if not isinstance(polygon, list):
       raise ValueError('should be a list of polygons [[x1, y1, x2, y2, ...]]')
     if len(polygon) % 2 or not all(map(is_number, polygon)):
       raise ValueError('polygon should be pairs of numbers x, y')
-    if any(abs(v) > _FARTHEST_VERTEX for v in polygon):
+    farthest = max(map(abs, polygon), default=0)
+    if farthest > _FARTHEST_VERTEX:
       raise ValueError(f'polygon leaves the image ({width}x{height}) by far')
+    # The first product bounds the length, in a fraction of the time.
+    if (len(polygon) * farthest > _LONGEST_OUTLINE
+        and _outline(polygon) > _LONGEST_OUTLINE):
+      raise ValueError(
+          f'polygon is longer than {_LONGEST_OUTLINE:.0f} pixels')
   # Less than three points enclose nothing (and pycocotools takes four numbers
   # for a box).
   polygons = [p for p in polygons if len(p) >= 6]
@@ -43,6 +55,12 @@ def polygons_rle(polygons, height, width):
     return coco_mask.frPyObjects(
         {'size': [height, width], 'counts': [height * width]}, height, width)
   return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+
+
+def _outline(polygon):
+  """Steps that pycocotools takes around a polygon, in pixels."""
+  points = np.reshape(polygon, [-1, 2])
+  return np.abs(points - np.roll(points, 1, 0)).max(1).sum()
 
 
 def checked_rle(rle, height, width):
@@ -100,6 +118,18 @@ def _runs(counts):
   runs[1::2] = np.cumsum(runs[1::2])
   runs[2::2] = np.cumsum(runs[2::2])
   return runs
+
+
+def boundaries(rle):
+  """Bytes that two masks of one size share only if they are equal.
+
+  Args:
+    rle: {'size': [height, width], 'counts': compressed string}.
+  """
+  ends = np.cumsum(_runs(rle['counts']))
+  # Around a run of no length nothing changes; nor at the image's end.
+  places, times = np.unique(ends, return_counts=True)
+  return places[(times % 2 == 1) & (places < ends[-1])].tobytes()
 
 
 def byte_columns(rle):

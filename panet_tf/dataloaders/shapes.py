@@ -5,13 +5,13 @@ textured, overlapping one another on textured ground. A mask is what can be
 seen of its object; no object is hidden so far that it could not be found.
 """
 
-import json
 import os
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from panet_tf import files
 from panet_tf.dataloaders import tfrecord
 from panet_tf.errors import InputError
 
@@ -46,6 +46,7 @@ def make_shapes(output_prefix, num_images, seed, image_size=128):
                              ('image_size', image_size, 64)):
     if value < least:
       raise InputError(f'{name}: {value}, should be at least {least}')
+  tfrecord.check_prefix(output_prefix)
   image_dir = output_prefix + '_images'
   dataset = {'images': [], 'annotations': [],
              'categories': [{'id': label, 'name': name}
@@ -54,8 +55,7 @@ def make_shapes(output_prefix, num_images, seed, image_size=128):
     os.makedirs(image_dir, exist_ok=True)
     for number in range(1, num_images + 1):
       _write_scene(image_dir, dataset, number, seed, image_size)
-    with open(output_prefix + '.json', 'w', encoding='utf-8') as f:
-      json.dump(dataset, f)
+    files.write_json(output_prefix + '.json', dataset)
   except OSError as e:
     raise InputError(f'{output_prefix}: scenes cannot be written: '
                      f'{e.strerror}') from e

@@ -25,19 +25,28 @@ def moved_into_place(output_prefix, num_shards):
   """A temporary folder whose files become `output_prefix` + name at the end.
 
   An earlier set under this prefix is replaced whole: shards of another count
-  would otherwise be read along with the new ones.
+  would otherwise be read along with the new ones. Shards that are left empty
+  are dropped, and the others numbered without them.
   """
   parent = os.path.dirname(os.path.abspath(output_prefix))
   os.makedirs(parent, exist_ok=True)
   with tempfile.TemporaryDirectory(dir=parent, prefix='.unfinished-') as folder:
     yield folder
-    new = [shard_name(shard, num_shards) for shard in range(num_shards)]
+    # All images of a shard may have been rejected; check_shards takes an empty
+    # one for damaged.
+    made = [name for name in (shard_name(shard, num_shards)
+                              for shard in range(num_shards))
+            if os.path.getsize(os.path.join(folder, name))]
+    new = [shard_name(shard, len(made)) for shard in range(len(made))]
+    stem = os.path.basename(output_prefix)
     for old in glob.glob(glob.escape(output_prefix) + '-*-of-*.tfrecord'):
-      match = _SHARD.fullmatch(old)
-      if match and old[len(output_prefix):] not in new:
+      match = _SHARD.fullmatch(os.path.basename(old))
+      # `train-*` also matches the shards of another set, `train-extra`.
+      if (match and match['prefix'] == stem
+          and os.path.basename(old)[len(stem):] not in new):
         os.remove(old)
-    for name in [*new, SIDECAR]:
-      os.replace(os.path.join(folder, name), output_prefix + name)
+    for source, name in [*zip(made, new), (SIDECAR, SIDECAR)]:
+      os.replace(os.path.join(folder, source), output_prefix + name)
 
 
 def shard_paths(input_path):
@@ -83,7 +92,7 @@ def read_dataset_info(input_path):
     by_label = {c['label']: (c['id'], c['name']) for c in info['categories']}
     if sorted(by_label) != list(range(1, len(by_label) + 1)):
       raise ValueError('labels are not 1..K')
-  except (OSError, ValueError, KeyError, TypeError) as e:
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
     raise InputError(f'{sidecar}: not a data set description ({e!r}); convert '
                      'the data set again') from e
   return info

@@ -12,10 +12,12 @@ import os
 import sys
 
 from google.protobuf import message
+from PIL import Image
 import tqdm
 
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import example
+from panet_tf.dataloaders import image_bytes
 from panet_tf.dataloaders import ledger as ledger_lib
 from panet_tf.dataloaders import parallel
 from panet_tf.dataloaders import shards
@@ -44,8 +46,8 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
     image_dir: folder that the JSON's file names are relative to.
     annotations: path of the COCO instances JSON.
     output_prefix: path and first part of the shards' names.
-    num_shards: number of files, at most one per image: check_shards takes an
-      empty one for damaged.
+    num_shards: number of files; fewer where one would be empty, which
+      check_shards takes for damaged.
     include_masks: write masks; annotations without one are rejected.
     skip_invalid: count unusable images and annotations as rejected, where
       otherwise the first one raises.
@@ -57,7 +59,11 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
   Raises:
     InputError: naming the file, field or id.
   """
-  _check_arguments(image_dir, output_prefix, num_shards)
+  if not os.path.isdir(image_dir):
+    raise InputError(f'{image_dir}: should be the folder with the images')
+  check_prefix(output_prefix)
+  if not 1 <= num_shards <= 99999:
+    raise InputError(f'num_shards: {num_shards}, should be 1 to 99999')
   dataset = coco_json.read(annotations, check_references=not skip_invalid)
   num_shards = min(num_shards, len(dataset['images']))
   ledger = Ledger()
@@ -71,21 +77,26 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
     with shards.moved_into_place(output_prefix, num_shards) as directory:
       _write_shards(directory, images, options, num_shards, num_workers, ledger)
       ledger.check()
+      if not ledger.images_written:
+        raise InputError(
+            f'{annotations}: no image is left to write, all '
+            f'{ledger.images_read} were rejected, such as '
+            f'{images[0][1]["file_name"]!r:.60} in {image_dir}')
       _write_sidecar(directory, dataset, options, ledger)
+  except RecursionError as e:  # On the way to another process.
+    raise InputError(f'{annotations}: a field is nested too deep; `panet data '
+                     'check` names it') from e
   except OSError as e:
     raise InputError(f'{output_prefix}: shards cannot be written: '
                      f'{e.strerror}') from e
   return ledger
 
 
-def _check_arguments(image_dir, output_prefix, num_shards):
-  if not os.path.isdir(image_dir):
-    raise InputError(f'{image_dir}: should be the folder with the images')
+def check_prefix(output_prefix):
+  """Raises InputError for a prefix that leaves the files without a name."""
   if not os.path.basename(output_prefix):
     raise InputError(f'{output_prefix!r}: output prefix should end in the '
                      'first part of a file name, as in data/train')
-  if not 1 <= num_shards <= 99999:
-    raise InputError(f'num_shards: {num_shards}, should be 1 to 99999')
 
 
 def _with_annotations(dataset, ledger):
@@ -117,7 +128,7 @@ def _write_shards(directory, images, options, num_shards, num_workers, ledger):
   tasks = []
   for shard in range(num_shards):
     path = os.path.join(directory, shards.shard_name(shard, num_shards))
-    open(path, 'wb').close()  # A shard without images is a file too.
+    open(path, 'wb').close()  # All its images may be rejected.
     members = images[shard::num_shards]
     tasks += [(path, members[i:i + _IMAGES_PER_TASK])
               for i in range(0, len(members), _IMAGES_PER_TASK)]
@@ -198,8 +209,8 @@ def _examples(path, image_ids):
     try:
       image, annotations = example.parse(record)
       image['id'] = _original_id(image['id'], image_ids)
-    except (message.DecodeError, KeyError, ValueError, IndexError,
-            OSError) as e:
+    except (message.DecodeError, AttributeError, Image.DecompressionBombError,
+            *image_bytes.IMAGE_ERRORS) as e:
       raise InputError(f'{path}: holds a record that is not a detection '
                        f'example of Model Garden ({e!r})') from e
     yield image, annotations

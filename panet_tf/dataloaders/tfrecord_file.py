@@ -5,6 +5,7 @@ worker process would pay for it. The format is small enough to speak here:
 https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 """
 
+import os
 import struct
 
 import google_crc32c
@@ -101,10 +102,11 @@ def records(path):
   """
   try:
     with open(path, 'rb') as f:
+      size = os.fstat(f.fileno()).st_size
       while header := f.read(12):
-        record = _checked(header, 8, path)
-        length, = struct.unpack('<Q', record)
-        yield _checked(f.read(length + 4), length, path)
+        length, = struct.unpack('<Q', _checked(header, 8, path))
+        # Anyone can make up a length with its checksum, up to 2**64.
+        yield _checked(f.read(min(length, size) + 4), length, path)
   except OSError as e:
     raise InputError(f'{path}: {e.strerror}; a TFRecord shard should be '
                      'here') from e

@@ -16,10 +16,19 @@ def merge(metric, strategy):
     strategy: tf.distribute.Strategy. Nothing happens if all its replicas are
       in this process.
   """
-  replicas = _run(strategy, lambda: tf.distribute.get_replica_context(
-      ).replica_id_in_sync_group)
-  if len(replicas) < strategy.num_replicas_in_sync:
-    metric.merge(_gather(metric.state(), strategy, len(replicas)))
+  replicas = _local_replicas(strategy)
+  if replicas < strategy.num_replicas_in_sync:
+    metric.merge(_gather(metric.state(), strategy, replicas))
+
+
+def share(strategy):
+  """About which part of the images this process sees, above 0, at most 1."""
+  return _local_replicas(strategy) / strategy.num_replicas_in_sync
+
+
+def _local_replicas(strategy):
+  return len(_run(strategy, lambda: tf.distribute.get_replica_context(
+      ).replica_id_in_sync_group))
 
 
 def _run(strategy, function):

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 
+from PIL import Image
 import tqdm
 
 from panet_tf import errors
@@ -18,6 +19,8 @@ from panet_tf.dataloaders import segmentation
 _FILE_NAME = re.compile(
     r'leftImg8bit/([\w-]+/[\w-]+)/([^\W_]+_\d{6}_\d{6})_leftImg8bit\.png',
     re.ASCII)
+# Pillow opens no larger image: nobody has masks of one.
+_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 _IMAGES_PER_PROCESS = 25  # Fewer do not make up for its start.
 
 
@@ -33,7 +36,7 @@ def results_per_image(dataset, results):
 
   Raises:
     InputError: a result of an unknown image or category, or a dataset whose
-      categories or file names are not Cityscapes'.
+      categories, file names or image sizes are not Cityscapes'.
   """
   ids = cityscapes.INSTANCE_CLASSES
   right = ', '.join(f'{label} {name}' for name, label in ids.items())
@@ -54,15 +57,20 @@ def results_per_image(dataset, results):
     if not (image.get('height') and image.get('width')):
       raise errors.InputError(f'image {image["id"]!r} ({image["file_name"]}): '
                               'has no height and width, which masks need')
+    if image['height'] * image['width'] > _MOST_PIXELS:
+      raise errors.InputError(
+          f'image {image["id"]!r} ({image["file_name"]}): its size is '
+          f'{image["width"]}x{image["height"]}; it should have at most '
+          f'{_MOST_PIXELS} pixels')
   for index, result in enumerate(results):
     if result['image_id'] not in images:
       raise errors.InputError(
-          f'result {index}: image_id {result["image_id"]!r} is not in the '
+          f'result {index}: image_id {result["image_id"]!r:.60} is not in the '
           f'annotations, whose ids are like {next(iter(images), None)!r}')
     if result['category_id'] not in ids.values():
       raise errors.InputError(
-          f'result {index}: category_id {result["category_id"]!r} is none of '
-          f'Cityscapes: {right}')
+          f'result {index}: category_id {result["category_id"]!r:.60} is none '
+          f'of Cityscapes: {right}')
     images[result['image_id']][1].append((index, result))
   return list(images.values())
 
@@ -98,7 +106,7 @@ def mask_rle(index, result, image):
     return segmentation.checked_rle(
         result['segmentation'], image['height'], image['width'])
   except ValueError as error:
-    raise errors.InputError(f'{where}: segmentation {error}') from error
+    raise errors.InputError(f'{where}: segmentation {error!s:.150}') from error
 
 
 def in_processes(function, tasks, num_workers):

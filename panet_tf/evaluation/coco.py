@@ -31,7 +31,7 @@ _ROWS = {
 
 
 def coco_metrics(ground_truth, results, *, include_mask=True,
-                 max_detections=100, per_category=False):
+                 max_detections=100, per_category=False, truth_instances=None):
   """Scores COCO results against all images of a COCO dataset.
 
   Args:
@@ -42,22 +42,26 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
     include_mask: bool, whether to score masks too.
     max_detections: int, the best-scored results counted per image and category.
     per_category: bool, whether to add the rows of each category.
+    truth_instances: what `coco_instances.from_items` gives of the ground
+      truth's annotations; None: it is called here.
 
   Returns:
     {'box': {'AP': .., .., 'AR<max_detections>': .., 'ARL': ..}, 'mask': same,
     'per_category': {name: {'box': .., 'mask': ..}}}; floats in 0..1, -1 where
-    there is no ground truth.
+    there is no ground truth. Categories of one name are 'name (id)'.
 
   Raises:
     InputError: a result or annotation of an unknown image or category, without
       a segmentation that is needed, or with one that does not fit its image.
   """
-  truth = coco_instances.from_items(
-      ground_truth['annotations'], 'annotation', ground_truth, include_mask)
+  truth = truth_instances
+  if truth is None:
+    truth = coco_instances.from_items(
+        ground_truth['annotations'], 'annotation', ground_truth, include_mask)
   if not isinstance(results, coco_instances.Instances):
     results = coco_instances.from_items(
         results, 'result', ground_truth, include_mask)
-  names = [category['name'] for category in ground_truth['categories']]
+  names = _unique_names(ground_truth['categories'])
   metrics, categories = {}, {name: {} for name in names}
   for kind, iou_type in (('box', 'bbox'), ('mask', 'segm')):
     if kind == 'mask' and not include_mask:
@@ -67,6 +71,12 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
     for index, name in enumerate(names):
       categories[name][kind] = _rows(arrays, max_detections, index)
   return {**metrics, 'per_category': categories} if per_category else metrics
+
+
+def _unique_names(categories):
+  names = [category['name'] for category in categories]
+  return [f'{name} ({category["id"]})' if names.count(name) > 1 else name
+          for name, category in zip(names, categories)]
 
 
 def evaluate(truth, results, num_categories, iou_type, max_detections):

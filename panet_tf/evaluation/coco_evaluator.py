@@ -36,13 +36,23 @@ class CocoEvaluator:
       image_ids: list, source id i + 1 is image `image_ids[i]`; None: source
         ids are the image ids, as numbers or as strings.
       per_category: bool, whether `result` adds `AP/<name>`, `mask_AP/<name>`.
+
+    Raises:
+      InputError: here and not after the first steps of a training: an
+        annotation that cannot be scored, a category that the ground truth does
+        not have, or image ids 1 and '1' without `image_ids`.
     """
     self._ground_truth = ground_truth
     self._options = dict(include_mask=include_mask, per_category=per_category,
                          max_detections=max_detections)
+    self._truth = coco_instances.from_items(
+        ground_truth['annotations'], 'annotation', ground_truth, include_mask)
     self._category_ids = list(category_ids)
+    self._categories = _places(self._category_ids, ground_truth['categories'])
     self._images = list(coco_instances.images_of(ground_truth).values())
     places = {image['id']: i for i, image in enumerate(self._images)}
+    if image_ids is None:
+      _check_texts_differ(places)
     pairs = (zip(places, places) if image_ids is None
              else enumerate(image_ids, 1))
     self._places = {str(source_id): places[image_id]
@@ -129,7 +139,8 @@ class CocoEvaluator:
   def result(self):
     """Flat float32 metrics under Model Garden's names: 'AP', 'mask_ARmax1'."""
     metrics = coco.coco_metrics(
-        self._ground_truth, self.instances(), **self._options)
+        self._ground_truth, self.instances(), truth_instances=self._truth,
+        **self._options)
     categories = metrics.pop('per_category', {})
     flat = {}
     for kind, rows in metrics.items():
@@ -144,22 +155,13 @@ class CocoEvaluator:
     """All detections so far as Instances, not rounded."""
     detections = list(self._detections.values())
     columns = coco_detections.columns(detections)
-    known = {category['id']: i for i, category in enumerate(
-        self._ground_truth['categories'])}
-    categories = np.array([known.get(i, -1) for i in self._category_ids])[
-        columns['labels'] - 1]
-    if (categories < 0).any():
-      label = columns['labels'][categories < 0][0]
-      raise errors.InputError(
-          f'category id {self._category_ids[label - 1]!r} was detected and is '
-          'not in the ground truth')
     y1, x1, y2, x2 = columns['boxes'].T
     width, height = x2 - x1, y2 - y1
     rles = [rle for found in detections for rle in found.rles]
     return coco_instances.Instances(
         images=np.repeat(np.array(list(self._detections), int),
                          columns['num_detections']),
-        categories=categories,
+        categories=self._categories[columns['labels'] - 1],
         boxes=np.stack([x1, y1, width, height], axis=1),
         scores=columns['scores'], iscrowd=np.zeros(width.size, int),
         areas={'bbox': width * height,
@@ -179,6 +181,26 @@ class CocoEvaluator:
     """
     for state in states:
       self._detections = {**coco_detections.unpack(state), **self._detections}
+
+
+def _places(category_ids, categories):
+  """Place among the ground truth's categories of each id: [K] int."""
+  places = {category['id']: i for i, category in enumerate(categories)}
+  for category_id in category_ids:
+    if category_id not in places:
+      raise errors.InputError(
+          f'category id {category_id!r} of the records is not in the ground '
+          'truth: were they made from this annotation file?')
+  return np.array([places[i] for i in category_ids], int)
+
+
+def _check_texts_differ(image_ids):
+  texts = {}
+  for image_id in image_ids:
+    if texts.setdefault(str(image_id), image_id) != image_id:
+      raise errors.InputError(
+          f'image ids {texts[str(image_id)]!r} and {image_id!r} are the same '
+          'in the records: convert them with `panet data coco`')
 
 
 def _to_numpy(value):

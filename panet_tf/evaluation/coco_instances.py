@@ -48,7 +48,7 @@ def from_items(items, noun, ground_truth, include_mask):
 
   Args:
     items: list of dicts. Segmentations may be polygons or RLE of either kind;
-      `iscrowd`, `area` (of an annotation) and `bbox` may be missing.
+      `iscrowd`, `area` (of an annotation) and `bbox` may be missing or None.
     noun: 'annotation' or 'result'.
     ground_truth: dict, COCO instances.
     include_mask: bool, whether every item needs a mask.
@@ -82,8 +82,8 @@ def _row(item, where, images, places, include_mask):
   for field, known in places.items():
     if item[field] not in known:
       raise errors.InputError(
-          f'{where}: {field} {item[field]!r} is not in the ground truth, whose '
-          f'ids are like {next(iter(known), None)!r}')
+          f'{where}: {field} {item[field]!r:.60} is not in the ground truth, '
+          f'whose ids are like {next(iter(known), None)!r}')
   image = images[item['image_id']]
   is_result = where.startswith('result')
   area = None if is_result else item.get('area')
@@ -93,13 +93,15 @@ def _row(item, where, images, places, include_mask):
   if box is None:
     box = mask_utils.toBbox(rle).tolist()
   mask_area = box[2] * box[3] if rle is None else int(mask_utils.area(rle))
-  # COCO's rule: an object has one area, its mask's; a detected box has its own.
-  box_area = box[2] * box[3] if is_result else mask_area
+  # COCO's rule: an object has one area, its mask's; so has a result whose box
+  # is its mask's, but a detected box has its own.
+  has_own = is_result and item.get('bbox') is not None
+  box_area = box[2] * box[3] if has_own else mask_area
   if area is not None:
     box_area = mask_area = area
   return (places['image_id'][item['image_id']],
           places['category_id'][item['category_id']], box,
-          item.get('score', 0), item.get('iscrowd', 0), box_area, mask_area,
+          item.get('score', 0), item.get('iscrowd') or 0, box_area, mask_area,
           rle)
 
 
@@ -117,9 +119,13 @@ def _to_rle(item, image, where, required):
   if None in size:
     raise errors.InputError(
         f'image {image["id"]!r} has no height and width, which masks need')
+  if size[0] * size[1] >= 2**32:
+    raise errors.InputError(
+        f'image {image["id"]!r}: its size is {size[1]}x{size[0]}; run lengths '
+        'count less than 2**32 pixels')
   read = (segmentation.checked_rle if isinstance(mask, dict)
           else segmentation.polygons_rle)
   try:
     return read(mask, *size)
   except ValueError as error:
-    raise errors.InputError(f'{where}: segmentation {error}') from error
+    raise errors.InputError(f'{where}: segmentation {error!s:.150}') from error

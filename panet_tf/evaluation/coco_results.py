@@ -26,7 +26,7 @@ def load_results(path):
       results = json.load(file)
   except OSError as error:
     raise errors.InputError(f'{path}: {error.strerror}') from error
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise errors.InputError(f'{path}: not JSON ({error}); expected a list of '
                             'COCO results, [] for none') from error
   if not isinstance(results, list):
@@ -47,16 +47,17 @@ def _problem(result):
     if field not in result:
       return f'no {field}'
   for field in ('image_id', 'category_id'):
-    if not isinstance(result[field], (int, str)):
-      return f'{field} {result[field]!r} is not an id'
+    value = result[field]
+    if not (segmentation.is_int(value) or isinstance(value, str)):
+      return f'{field} {value!r:.60} is not an id'
   if not segmentation.is_number(result['score']):
-    return f'score {result["score"]!r} is not a finite number'
+    return f'score {result["score"]!r:.60} is not a finite number'
   if 'bbox' not in result and 'segmentation' not in result:
     return 'neither bbox nor segmentation'
   box = result.get('bbox', [0, 0, 0, 0])
   if not (isinstance(box, list) and len(box) == 4
           and all(map(segmentation.is_number, box))):
-    return f'bbox {box!r} is not four finite numbers: x, y, width, height'
+    return f'bbox {box!r:.60} is not four finite numbers: x, y, width, height'
   if not isinstance(result.get('segmentation', {}), dict):
     return 'segmentation is not an RLE: size [height, width] and counts'
   return None

@@ -30,10 +30,13 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
     {'box': {'AP': ..}, 'mask': {'AP': ..}} as `coco.coco_metrics` gives it.
 
   Raises:
-    InputError: a file is missing or malformed, the two do not match, or
-      `output_dir` cannot be made.
+    InputError: a file is missing or malformed, the two do not match,
+      `max_detections` is below 1, or `output_dir` cannot be written.
   """
-  _make_folder(output_dir)
+  if max_detections < 1:
+    raise errors.InputError(
+        f'--max_detections is {max_detections}; it must be at least 1')
+  files.make_folder(output_dir)
   ground_truth = coco_json.read(annotations_path)
   results = coco_results.load_results(predictions_path)
   include_mask = _have_masks(results) and _have_masks(
@@ -64,9 +67,9 @@ def evaluate_cityscapes(predictions_path, annotations_path, output_dir, root):
 
   Raises:
     InputError: a file is missing or malformed, the two do not match, or
-      `output_dir` cannot be made.
+      `output_dir` cannot be written.
   """
-  _make_folder(output_dir)
+  files.make_folder(output_dir)
   metrics = cityscapes.cityscapes_metrics(
       root, coco_json.read(annotations_path),
       coco_results.load_results(predictions_path))
@@ -88,11 +91,3 @@ def _table(kind, rows):
   line = lambda head, texts: f'{head:<5}' + ''.join(
       f'{text:>{width}}' for text, width in zip(texts, widths))
   return line('', rows) + '\n' + line(kind, cells)
-
-
-def _make_folder(path):
-  try:
-    os.makedirs(path, exist_ok=True)
-  except OSError as error:
-    raise errors.InputError(
-        f'{path}: {error.strerror}; expected a folder to write to') from error

@@ -1,8 +1,9 @@
 """`panet predict`: pictures and COCO results for a folder of images."""
 
+import collections
 import glob
-import io
 import os
+import pathlib
 from typing import Dict, List, Optional, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ from panet_tf.inference import predictor as predictor_lib
 from panet_tf.ops import paste_masks
 
 _ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+_PREDICTIONS = 'predictions.json'
 
 
 def image_paths(images: str) -> List[str]:
@@ -54,22 +56,25 @@ def predict(checkpoint: str, images: str, output_dir: str, *,
     config_files: YAML files.
     params_override: YAML text.
     score_threshold: least score that is drawn; predictions.json has all.
-    annotations: COCO JSON that gives each file name its image id; '' takes
-      the file name as id.
+    annotations: COCO JSON that gives each file name its image id, the one with
+      most folders in common where several end alike; '' takes the file name as
+      id.
     max_pictures: draw only the first so many; None draws all.
 
   Raises:
-    InputError: before anything is written, for a checkpoint, image or
-      annotation file that cannot be used.
+    InputError: before anything is written, for a checkpoint, image, annotation
+      file or output folder that cannot be used.
   """
   paths = image_paths(images)
+  _check_names(paths)
+  names = _picture_names(paths)
+  _check_output(output_dir, paths, [*names.values(), _PREDICTIONS])
   for path in paths:
     image_bytes.read_rgb(path)
   ids = _image_ids(annotations, paths)
   predictor = predictor_lib.Predictor.from_checkpoint(
       checkpoint, experiment, config_files, params_override)
-  os.makedirs(output_dir, exist_ok=True)
-  names = _picture_names(paths)
+  files.make_folder(output_dir)
   results = []
   for number, path in enumerate(tqdm.tqdm(
       paths, unit='image', mininterval=1.0)):
@@ -79,29 +84,70 @@ def predict(checkpoint: str, images: str, output_dir: str, *,
     if max_pictures is None or number < max_pictures:
       _draw(image, detections, predictor, score_threshold,
             os.path.join(output_dir, names[path]))
-  files.write_json(os.path.join(output_dir, 'predictions.json'), results)
+  files.write_json(os.path.join(output_dir, _PREDICTIONS), results)
   print(f'{len(results)} detections in {len(paths)} images: {output_dir}')
+
+
+def _check_names(paths):
+  """Pictures and results go by file name."""
+  seen = {}
+  for path in paths:
+    other = seen.setdefault(os.path.basename(path), path)
+    if other != path:
+      raise errors.InputError(
+          f'images {other} and {path} have the same file name; predict one '
+          'folder at a time, each with its own --output_dir')
+
+
+def _check_output(output_dir, paths, names):
+  """No picture may replace an image, not even one that is not predicted."""
+  folders = {os.path.realpath(os.path.dirname(path)) for path in paths}
+  folders |= {os.path.dirname(os.path.realpath(path)) for path in paths}
+  if os.path.realpath(output_dir) in folders:
+    raise errors.InputError(
+        f'--output_dir {output_dir} holds the images, which pictures might '
+        'replace; it should be another folder')
+  for path in (os.path.join(output_dir, name) for name in names):
+    if os.path.isdir(path):
+      raise errors.InputError(f'{path}: is a folder; a file should go there')
 
 
 def _image_ids(annotations: str, paths: List[str]) -> Dict[str, object]:
   """Image id of each path; a glob may also match images that have none."""
   if not annotations:
     return {path: os.path.basename(path) for path in paths}
-  known = {os.path.basename(image['file_name']): image['id']
-           for image in coco_json.read(annotations)['images']}
-  for path in paths:
-    if os.path.basename(path) not in known:
-      raise errors.InputError(
-          f'image {path} is not among the file names of {annotations}')
-  return {path: known[os.path.basename(path)] for path in paths}
+  known = collections.defaultdict(list)
+  for image in coco_json.read(annotations)['images']:
+    known[os.path.basename(image['file_name'])].append(image)
+  return {
+      path: _image_of(path, known[os.path.basename(path)], annotations)['id']
+      for path in paths}
+
+
+def _image_of(path, candidates, annotations):
+  """The image whose file name shares most folders with the path."""
+  shared = lambda image: len(os.path.commonprefix([
+      pathlib.PurePath(name).parts[::-1]
+      for name in (os.path.abspath(path), image['file_name'])]))
+  *others, best = sorted(candidates, key=shared) or [None]
+  if not best:
+    raise errors.InputError(
+        f'image {path} is not among the file names of {annotations}')
+  if others and shared(others[-1]) == shared(best):
+    raise errors.InputError(
+        f'image {path} may be {others[-1]["file_name"]} or '
+        f'{best["file_name"]} of {annotations}; --images should have the '
+        'folders that tell them apart')
+  return best
 
 
 def _picture_names(paths: List[str]) -> Dict[str, str]:
-  """NAME.png, or NAME.jpg.png where two images differ in their ending only."""
-  stems = [os.path.splitext(os.path.basename(path))[0] for path in paths]
-  return {
-      path: (stem if stems.count(stem) == 1 else os.path.basename(path)
-             ) + '.png' for path, stem in zip(paths, stems)}
+  """NAME.png, or NAME.jpg.png where that might be another image's, too."""
+  names = [os.path.basename(path) for path in paths]
+  stems = [os.path.splitext(name)[0] for name in names]
+  taken = collections.Counter(stems + names)
+  return {path: (stem if taken[stem] == 1 else name) + '.png'
+          for path, name, stem in zip(paths, names, stems)}
 
 
 def _results(detections, image_id, shape, predictor):
@@ -125,8 +171,5 @@ def _draw(image, detections, predictor, score_threshold, path):
         zip(shown['detection_masks'], shown['detection_boxes'])]
   names = {c['label']: c['name'] for c in predictor.categories}
   picture = visualize.draw_detections(image, shown, names, score_threshold)
-  encoded = io.BytesIO()
-  Image.fromarray(np.asarray(picture)).save(encoded, 'png')
-  with open(path + '.tmp', 'wb') as f:
-    f.write(encoded.getvalue())
-  os.replace(path + '.tmp', path)
+  with files.written_whole(path) as temporary:
+    Image.fromarray(np.asarray(picture)).save(temporary, 'png')

@@ -64,13 +64,14 @@ class Predictor:
       params_override: see `experiments.read`.
 
     Raises:
-      InputError: no such checkpoint, or one that does not fit.
+      InputError: no such checkpoint, one that does not fit, or a broken
+        dataset.json beside it.
     """
     path = checkpoints.find(checkpoint)
     folder = os.path.dirname(path)
     params = _params(folder, experiment, config_files, params_override)
     info_path = os.path.join(folder, files.DATASET_INFO)
-    info = files.read_json(info_path) if os.path.exists(info_path) else None
+    info = _read_info(info_path) if os.path.exists(info_path) else None
     if info and not params.task.model.num_classes:
       params.task.model.num_classes = len(info['categories']) + 1
     params.task.init_checkpoint = None
@@ -127,6 +128,20 @@ class Predictor:
               masks, detections['detection_boxes'])]
           or [np.zeros(size)]).astype(bool)[:len(masks)]
     return detections
+
+
+def _read_info(path):
+  """The data set's description, its categories in order of label."""
+  try:
+    info = files.read_json(path)
+    rows = [(c['label'], c['id'], c['name']) for c in info['categories']]
+    if [row[0] for row in rows] != list(range(1, len(rows) + 1)):
+      raise ValueError('labels are not 1..K')
+  except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
+    raise errors.InputError(
+        f'{path}: not a data set description ({e!r:.80}); take the '
+        f'{files.DATASET_INFO} of the training') from e
+  return info
 
 
 def _params(folder, experiment, config_files, params_override):

@@ -294,6 +294,33 @@ def test_experiments_give_their_anchors_and_evaluation_scale():
   assert network_input == NetworkInput((128, 128), 0, 0)
 
 
+def with_canvases(*canvases):
+  params = experiments.read('panet_coco')
+  params.task.validation_data.parser.canvases = list(canvases)
+  return params
+
+
+@pytest.mark.parametrize('canvas', ['512x1024', '500x700', '1344x1344'])
+def test_boxes_are_scaled_as_evaluation_does_on_its_canvas(canvas):
+  _, network_input = anchors_lib.of_experiment(with_canvases(canvas))
+  evaluation = panet_parser.Parser(
+      input_size=(1024, 1024), min_level=2, max_level=6, num_scales=1,
+      aspect_ratios=[1.0], anchor_size=8, short_edge=[800], long_edge=1000,
+      canvases=[[int(edge) for edge in canvas.split('x')]])
+  for height, width in (480, 640), (640, 480), (333, 1000):
+    _, info = evaluation.eval_image(np.zeros([height, width, 3], np.uint8))
+    assert network_input.scaled(height, width) == pytest.approx(
+        tuple(info[1].numpy()), abs=1)
+
+
+def test_canvas_is_told_and_an_odd_one_is_named():
+  _, network_input = anchors_lib.of_experiment(with_canvases('500x700'))
+  assert 'inside 512x704 (height x width)' in str(network_input)
+  for canvases in ['500'], ['512x512', '512x1024']:
+    with pytest.raises(InputError, match='validation_data.parser.canvases'):
+      anchors_lib.of_experiment(with_canvases(*canvases))
+
+
 def test_options_replace_the_scale_of_the_experiment():
   paper = NetworkInput()
   assert paper.replaced() == paper
@@ -306,6 +333,7 @@ def test_options_replace_the_scale_of_the_experiment():
     (('256',), "input_size: '256', should be HEIGHT,WIDTH"),
     (('256,0',), 'should be HEIGHT,WIDTH'),
     (('256,-1',), 'should be HEIGHT,WIDTH'),
+    (('256,' + '9' * 400,), 'should be HEIGHT,WIDTH'),
     (('256,256', 800), 'cannot go with short_edge'),
     ((None, 0), 'short_edge 0, long_edge 1000: both should be at least 1'),
     ((None, None, -4), 'long_edge -4'),
@@ -345,7 +373,7 @@ def test_impossible_numbers_are_named(tmp_path, options, message):
     (lambda d: d['annotations'][0].update(iscrowd=1), 'a.json: no boxes'),
     (lambda d: d['images'][0].pop('width'), 'image 1: `height` and `width`'),
     (lambda d: d['annotations'][0].update(bbox=[1, 2]),
-     'a.json: annotation 0: `bbox`'),
+     r'a.json: annotations\[0\] \(id 0\): `bbox`'),
     (lambda d: d['annotations'][0].update(bbox=None),
      'a.json: annotation 0: `bbox`'),
     (lambda d: d['annotations'][0].update(image_id=7), '`image_id` 7'),

@@ -5,6 +5,7 @@ from pycocotools import mask as coco_mask
 import pytest
 
 from panet_tf.dataloaders import coco_json
+from panet_tf.dataloaders import segmentation
 from panet_tf.errors import InputError
 
 H, W = 20, 30
@@ -30,8 +31,8 @@ def runs(mask):
   return [int(c) for c in counts + [run]]
 
 
-def decoded(segmentation, **fields):
-  annotation = {'id': 1, 'segmentation': segmentation} | fields
+def decoded(value, **fields):
+  annotation = {'id': 1, 'segmentation': value} | fields
   return coco_mask.decode(
       coco_json.annotation_mask_rle(annotation, H, W)).astype(bool)
 
@@ -66,6 +67,34 @@ def test_annotation_without_segmentation_has_no_mask(segmentation):
   assert coco_json.annotation_mask_rle({'id': 1}, H, W) is None
 
 
+def test_polygon_that_winds_for_long_is_still_read():
+  around = [2, 2, 10, 2, 10, 8, 2, 8]
+  np.testing.assert_array_equal(decoded([around * 20001]), decoded([around]))
+
+
+def test_image_of_more_pixels_than_run_lengths_count_is_named():
+  for segmentation in ([[1, 1, 4, 1, 4, 4]],
+                       {'size': [2**16, 2**16], 'counts': [2**32]}):
+    with pytest.raises(InputError, match='image of 65536x65536; .* 2..32'):
+      coco_json.annotation_mask_rle(
+          {'id': 1, 'segmentation': segmentation}, 2**16, 2**16)
+
+
+def test_boundaries_are_equal_where_masks_are_and_only_there():
+  rng = np.random.default_rng(0)
+  masks, keys = {}, {}
+  for _ in range(4000):
+    cuts = np.sort(rng.integers(0, 10, rng.integers(1, 8)))
+    rle = segmentation.checked_rle(
+        {'size': [3, 3], 'counts': np.diff(cuts, prepend=0, append=9).tolist()},
+        3, 3)
+    mask = coco_mask.decode(rle).tobytes()
+    key = segmentation.boundaries(rle | {'counts': rle['counts'].decode()})
+    assert masks.setdefault(key, mask) == mask
+    assert keys.setdefault(mask, key) == key
+  assert len(keys) > 200
+
+
 def test_mask_can_be_written_as_json():
   segmentation = {'size': [H, W], 'counts': runs(blob())}
   rle = coco_json.annotation_mask_rle(
@@ -91,7 +120,10 @@ def test_mask_can_be_written_as_json():
     ([[1, 2, 3, 4, 5, 'x']], 'pairs of numbers'),
     ([[1, 2, 3, 4, 5, float('nan')]], 'pairs of numbers'),
     ([[1, 2, 1e9, 4, 5, 6]], r'leaves the image \(30x20\) by far'),
-    ('none', 'polygons or RLE'),
+    ([[99999, 10, -99999, 20] * 50], 'longer than 1000000 pixels'),
+    ([[1, 2, 10**400, 4, 5, 6]], 'pairs of numbers'),
+    ('none', 'polygons or RLE'), (5, 'polygons or RLE'),
+    (True, 'polygons or RLE'),
 ])
 def test_malformed_segmentation_names_the_annotation(segmentation, message):
   annotation = {'id': 'a17', 'segmentation': segmentation}
@@ -176,6 +208,15 @@ def test_file_that_is_not_text_is_named(tmp_path):
     ('images', {'file_name': 'a\0b'}, '`file_name` is'),
     ('images', {'width': '640'}, "`width` is '640', should be a whole number"),
     ('images', {'height': 0}, '`height` is 0'),
+    ('images', {'height': 2**31}, '`height` is 2147483648, .* than 2[*][*]31'),
+    ('images', {'id': 2**63}, r'`id` is 9.*less than 2\*\*63'),
+    ('annotations', {'area': 10**400}, '`area` is 1000'),
+    ('annotations', {'bbox': [1, 2, 3]}, r'`bbox` is \[1, 2, 3\], should be '
+     'four numbers: x, y, width, height'),
+    ('annotations', {'bbox': [1, 2, 3, float('nan')]}, '`bbox` is .*nan'),
+    ('annotations', {'bbox': [1, 2, 3, 10**400]}, '`bbox` is'),
+    ('annotations', {'bbox': [1, 2, 3, True]}, '`bbox` is'),
+    ('annotations', {'bbox': {}}, '`bbox` is {}'),
     ('annotations', {'iscrowd': 2}, '`iscrowd` is 2, should be 0 or 1'),
     ('annotations', {'area': -1}, '`area` is -1'),
     ('annotations', {'category_id': 'cat'}, "`category_id` is 'cat'"),

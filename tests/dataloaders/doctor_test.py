@@ -1,18 +1,24 @@
 import copy
+import io
 import json
 import pathlib
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import cli
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import doctor
+from panet_tf.dataloaders import doctor_images
+from panet_tf.dataloaders import doctor_masks
 from panet_tf.dataloaders import doctor_table
+from panet_tf.dataloaders import segmentation
 from panet_tf.dataloaders import tfrecord
 from panet_tf.errors import InputError
 
@@ -158,6 +164,7 @@ REPAIRED = [  # ... and what the field is then.
     ('box-outside', put(*FIRST, bbox=[-3, 1, 30, 6], **BARE),
      {'bbox': [0, 1, 16, 6]}),
     ('box-differs', put(*FIRST, bbox=[2, 1, 8, 9]), {'bbox': [2, 1, 8, 6]}),
+    ('box-differs', put(*FIRST, bbox=[3.5, 2, 5, 4]), {'bbox': [2, 1, 8, 6]}),
     ('bad-area', put(*FIRST, area=-1), {'area': 48}),
     ('bad-area', put(*FIRST, area=1000), {'area': 48}),
     ('nan', put(*FIRST, area=NAN), {'area': 48}),
@@ -260,7 +267,6 @@ def test_polygons_that_are_all_too_short_are_an_empty_mask(check):
     ('bad-id', put(*IMAGE, id=2**70), 'rejected', None),
     ('float-id', put(*IMAGE, id=11.0), 'repaired', {'id': 11}),
     ('string-id', put(*IMAGE, id='eleven'), 'left', {'id': 'eleven'}),
-    ('duplicate-id', put(*IMAGE, id=9), 'rejected', None),
     ('bad-field', put(*IMAGE, file_name=3), 'rejected', None),
     ('bad-field', put(*IMAGE, file_name='a\0b'), 'rejected', None),
     ('not-an-object', replace(*IMAGE, None), 'rejected', None),
@@ -369,7 +375,6 @@ def test_masks_of_the_same_box_and_area_are_not_the_same(check):
     ('nan', put('categories', 0, id=NAN), 'unknown-category', [4]),
     ('bad-id', put('categories', 0, id=None), 'unknown-category', [4]),
     ('string-category', put('categories', 0, id='3'), 'unknown-category', [4]),
-    ('duplicate-id', put('categories', 1, id=3), 'unknown-category', [3]),
     ('not-an-object', replace('categories', 1, 7), 'unknown-category', [3]),
 ])
 def test_annotations_go_with_their_category(check, kind, change, then, left):
@@ -379,6 +384,36 @@ def test_annotations_go_with_their_category(check, kind, change, then, left):
   assert set(result.found()) == {('categories', kind), ('annotations', then)}
   assert [c['id'] for c in result.data['categories']] == left
   assert {a['category_id'] for a in result.data['annotations']} == set(left)
+
+
+@pytest.mark.parametrize('table, index, entry, left', [
+    ('images', 1, {'id': 9, 'file_name': '11.png'} | SIZE, [1, 2, 3]),
+    ('categories', 0, {'id': 3, 'name': 'cow'}, [2, 4]),
+])
+@pytest.mark.parametrize('copies', [0, 1])
+def test_two_things_of_one_id_are_rejected_with_what_refers_to_either(
+    check, table, index, entry, left, copies):
+  data = clean()
+  data[table] += copies * [data[table][index]] + [entry]
+  data[table] += copies * [data[table][index]]
+  result = check(data)
+  kind = {'images': 'image-rejected', 'categories': 'category-rejected'}[table]
+  assert set(result.found()) == {(table, 'duplicate-id'), ('annotations', kind)}
+  assert result.found()[table, 'duplicate-id']['rejected'] == 2 + 2 * copies
+  assert [e['id'] for e in result.data[table]] == [
+      e['id'] for e in clean()[table] if e['id'] != entry['id']]
+  assert [a['id'] for a in result.data['annotations']] == left
+  assert result.fixed.has_errors
+
+
+@pytest.mark.parametrize('table', ['images', 'categories'])
+def test_exact_copies_of_an_image_or_category_are_only_dropped(check, table):
+  data = clean()
+  data[table] += [data[table][0]] * 2
+  result = check(data)
+  assert set(result.found()) == {(table, 'duplicate-id')}
+  assert result.found()[table, 'duplicate-id']['dropped'] == 2
+  assert result.data == clean() and not result.fixed.has_errors
 
 
 def test_gaps_of_category_ids_are_a_note(check):
@@ -428,6 +463,79 @@ def test_masks_are_checked_where_no_size_is_known(check):
   assert {kind for _, kind in result.found()} == {
       'missing-size', 'bad-polygon', 'bad-rle', 'box-differs'}
   assert result.data['annotations'][-1] == clean()['annotations'][-1]
+
+
+def test_objects_far_off_are_found_right_where_no_size_is_known(check):
+  data = clean()
+  del data['images'][0]['width'], data['images'][0]['height']
+  for annotation, x in zip(data['annotations'][:3:2], (12000, 60000)):
+    annotation.update(
+        bbox=[x, 10, 100, 100], area=10000, segmentation=[
+            [x, 10, x + 100, 10, x + 100, 110, x, 110]])
+  result = check(data, images=False)
+  assert set(result.found()) == {('images', 'missing-size')}
+
+
+def test_masks_are_not_the_same_on_images_of_two_sizes(check):
+  data = clean()
+  del data['images'][0]['width'], data['images'][0]['height']
+  for annotation, size in zip(data['annotations'][:3:2], ([4, 6], [6, 4])):
+    annotation.update(bbox=[0, 0, 1, 4], area=4, segmentation={
+        'size': size, 'counts': [0, 4, 20]})
+  result = check(data, images=False)
+  assert set(result.found()) == {('images', 'missing-size')}
+
+
+def test_a_box_may_be_a_pixel_off_its_mask(check):
+  data = clean()
+  data['annotations'][0]['bbox'] = [3, 2, 6, 4]
+  assert not check(data).report.findings
+
+
+def test_many_masks_of_one_box_and_area_take_little_time():
+  rng = np.random.default_rng(0)
+  masks = []
+  for position in range(3000):
+    mask = np.zeros(400, np.uint8)
+    mask[[0, 399, *rng.choice(np.arange(1, 399), 20, replace=False)]] = 1
+    masks.append((position, segmentation.checked_rle({
+        'size': [20, 20], 'counts': runs(mask)}, 20, 20)))
+    masks[-1][1]['counts'] = masks[-1][1]['counts'].decode()
+  table = doctor_table.Table(
+      'annotations', [{'id': position} for position, _ in masks])
+  start = time.monotonic()
+  doctor_masks.check_same(table, masks)
+  assert time.monotonic() - start < 5  # Pair by pair: a minute.
+  assert not table.findings
+
+
+def runs(mask):
+  """Run lengths of a flat mask, zeros first."""
+  ends = np.flatnonzero(np.diff(mask, prepend=0, append=2))
+  return np.diff(ends, prepend=0).tolist()
+
+
+def test_image_files_that_pillow_turns_by_itself_have_one_size(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.new('RGB', (WIDTH, HEIGHT)).save(tmp_path / 'a.tif', exif=exif)
+  file, = doctor_images.probe(str(tmp_path), ['a.tif'])
+  assert file == doctor_images.File(HEIGHT, WIDTH)
+
+
+def test_verb_prints_what_the_terminal_cannot_show(tmp_path, monkeypatch):
+  data = clean()
+  data['categories'][0]['name'] = 'dög'
+  path = tmp_path / 'dög\udc80.json'
+  path.write_text(json.dumps(data))
+  for encoding, name in ('ascii', rb'd\xf6g'), ('utf-8', 'dög'.encode()):
+    out = io.BytesIO()
+    with monkeypatch.context() as m:
+      m.setattr(sys, 'stdout', io.TextIOWrapper(out, encoding))
+      assert cli.main(['data', 'check', '--annotations', str(path)]) == 0
+      sys.stdout.flush()
+      text = out.getvalue()
+    assert name + rb'\udc80.json' in text and name + b' 3' in text
 
 
 def test_box_of_the_polygons_is_right_where_their_tip_covers_no_pixel(check):
@@ -545,6 +653,7 @@ def test_report_is_plain_text_and_strict_json(check):
   result = check(data)
   for report in result.report, result.fixed:
     str(report).encode('utf-8')
+    assert 'decoded' not in str(report)  # No JPEG is.
     assert '\x1b' not in str(report) and 'dög' in str(report)
     assert max(map(len, str(report).splitlines())) < 120
     back = json.loads(json.dumps(report.as_dict(), allow_nan=False))

@@ -108,6 +108,21 @@ def test_exif_rotation_is_applied_where_the_json_has_the_rotated_size(
       assert np.abs(seen(data).astype(int) - upright).mean() < 6
 
 
+@pytest.mark.parametrize('orientation', range(2, 9))
+def test_exif_rotation_of_a_tiff_is_applied_once(tmp_path, orientation):
+  # What Pillow makes of it in a PNG, whose rotation it leaves to us.
+  _, (expected, *size) = encode(
+      tmp_path, 'a.png', smooth(), (None, None), **turned(orientation))
+  upright = size[2:0:-1]
+  for stated in upright, (None, None):
+    _, (data, *found) = encode(
+        tmp_path, 'a.tif', smooth(), stated, **turned(orientation))
+    assert found == size
+    np.testing.assert_array_equal(seen(data), seen(expected))
+  np.testing.assert_array_equal(
+      image_bytes.read_rgb(str(tmp_path / 'a.tif')), seen(expected))
+
+
 def test_exif_rotation_is_left_where_the_json_has_the_stored_size(tmp_path):
   stored, (data, *size) = encode(tmp_path, 'a.png', smooth(), **turned(6))
   assert data == stored and size[1:] == [H, W]

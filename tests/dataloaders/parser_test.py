@@ -420,8 +420,8 @@ def real_examples(shared_dir, tmp_path, name, split, annotations, count):
       tfrecord.shard_paths(str(tmp_path / 'a-*'))))
   assert len(records) == count
   for record in records:
-    yield (panet_parser.Decoder(include_mask=True).decode(record),
-           tf_example_decoder.TfExampleDecoder(include_mask=True).decode(record))
+    yield tuple(decoder(include_mask=True).decode(record) for decoder in (
+        panet_parser.Decoder, tf_example_decoder.TfExampleDecoder))
 
 
 @pytest.mark.parametrize('scale', [0.75, 1.25])

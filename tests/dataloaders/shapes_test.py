@@ -116,6 +116,25 @@ def test_argument_out_of_range_is_named(tmp_path, arguments, name):
   assert not glob.glob(str(tmp_path / '*'))
 
 
+def test_prefix_without_a_name_is_refused_before_anything_is_written(tmp_path):
+  with pytest.raises(InputError, match='output prefix should end in'):
+    shapes.make_shapes(f'{tmp_path}/x/', 1, 1)
+  assert not list(tmp_path.iterdir())
+
+
+def test_failed_write_leaves_the_old_json(tmp_path, monkeypatch):
+  shapes.make_shapes(str(tmp_path / 'a'), 1, 1, image_size=64)
+  before = (tmp_path / 'a.json').read_bytes()
+
+  def full(*_, **__):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr('json.dump', full)
+  with pytest.raises(InputError, match='No space left'):
+    shapes.make_shapes(str(tmp_path / 'a'), 2, 1, image_size=64)
+  assert (tmp_path / 'a.json').read_bytes() == before
+
+
 def test_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(InputError, match='file/x: scenes cannot be written'):

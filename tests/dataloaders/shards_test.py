@@ -1,5 +1,7 @@
 import os
 import pathlib
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -43,9 +45,67 @@ def test_shards_of_something_else_are_named(tmp_path):
       tfrecord.ground_truth_from_shards(str(path))
 
 
+def mask_png(size, data=b''):
+  """A PNG of one bit that says it is of this size."""
+  def chunk(kind, body):
+    return (struct.pack('>I', len(body)) + kind + body
+            + struct.pack('>I', zlib.crc32(kind + body)))
+  return (b'\x89PNG\r\n\x1a\n' + chunk(
+      b'IHDR', struct.pack('>IIBBBBB', *size, 1, 0, 0, 0, 0))
+          + chunk(b'IDAT', data or zlib.compress(b'\0' * 99))
+          + chunk(b'IEND', b''))
+
+
+@pytest.mark.parametrize('change', [
+    {'image/object/mask': [mask_png((60000, 60000))]},
+    {'image/object/mask': [mask_png((8, 4)).replace(b'IDAT', b'IDAX')]},
+    {'image/object/mask': [mask_png((8, 4), b'no zlib')]},
+    {'image/object/mask': [mask_png((8, 4))[:30]]},
+    {'image/object/mask': [7]},
+    {'image/source_id': [3]}, {'image/height': [b'x']},
+    {'image/object/class/text': [5]}, {'image/object/class/label': [b'x']},
+    {'image/object/bbox/xmin': [b'x']}, {'image/object/is_crowd': [b'x']},
+    {'image/object/area': [b'x']},
+])
+def test_hostile_records_are_named(tmp_path, change):
+  edges = {f'image/object/bbox/{name}': np.array([0.5])
+           for name in ('xmin', 'xmax', 'ymin', 'ymax')}
+  good = {'image/height': [4], 'image/width': [8], 'image/source_id': [b'1'],
+          'image/object/class/label': [1], 'image/object/mask':
+          [mask_png((8, 4), zlib.compress(b'\0\1' * 4))]} | edges
+  path = tmp_path / 'a.tfrecord'
+  path.write_bytes(tfrecord_file.frame(tfrecord_file.serialize(good)))
+  truth = tfrecord.ground_truth_from_shards(str(path))
+  assert truth['annotations'][0]['segmentation']['size'] == [4, 8]
+  path.write_bytes(tfrecord_file.frame(tfrecord_file.serialize(good | change)))
+  with pytest.raises(InputError, match='a.tfrecord: .*detection example'):
+    tfrecord.ground_truth_from_shards(str(path))
+
+
+@pytest.mark.parametrize('length', [2**40, 2**62, 2**64 - 1])
+def test_made_up_length_of_a_record_is_named(tmp_path, length):
+  path = tmp_path / 'a.tfrecord'
+  header = struct.pack('<Q', length)
+  # A frame holds its content's checksum behind it.
+  path.write_bytes(header + tfrecord_file.frame(header)[-4:] + b'abc')
+  with pytest.raises(InputError, match='a.tfrecord: damaged or cut off'):
+    tfrecord.ground_truth_from_shards(str(path))
+
+
+def test_a_new_set_leaves_one_whose_prefix_goes_on(coco):
+  first = coco.prefix
+  coco.prefix += '-extra'
+  coco.convert(num_shards=2)
+  extra = coco.left_behind()
+  coco.prefix = first
+  coco.convert(num_shards=1)
+  assert set(extra) < set(coco.left_behind())
+
+
 def test_damaged_sidecar_is_named(coco):
   coco.convert()
-  for text in '{', '[]', '{"categories": [{"label": 2, "id": 1, "name": ""}]}':
+  for text in ('{', '[]', '[' * 10**5,
+               '{"categories": [{"label": 2, "id": 1, "name": ""}]}'):
     pathlib.Path(coco.prefix + shards.SIDECAR).write_text(text)
     with pytest.raises(InputError, match='train.dataset.json: not a data set'):
       coco.truth()

@@ -232,6 +232,62 @@ def test_no_shard_is_empty(coco):
   assert len(tfrecord.shard_paths(coco.prefix + '-*')) == 2
 
 
+def test_shards_whose_images_are_all_rejected_are_left_out(coco):
+  for image_id in range(20, 25):
+    coco.add_image(image_id)
+  for image_id in 5, 20, 23:
+    os.remove(f'{coco.image_dir}/{image_id}.png')
+  coco.convert(num_shards=3, skip_invalid=True)
+  # 5 (0), 9 (1), 20 (2), 21 (0), 22 (1), 23 (2), 24 (0)
+  assert coco.left_behind() == [
+      'train-00000-of-00002.tfrecord', 'train-00001-of-00002.tfrecord',
+      'train.dataset.json']
+  paths = tfrecord.shard_paths(coco.prefix + '-*')
+  tfrecord.check_shards(paths)
+  assert [[example.parse(r)[0]['id'] for r in tfrecord_file.records(path)]
+          for path in paths] == [['21', '24'], ['9', '22']]
+
+
+def test_set_without_any_usable_image_is_refused_and_the_old_one_stays(coco):
+  coco.convert()
+  before = coco.left_behind()
+  for image_id in 5, 9:
+    os.remove(f'{coco.image_dir}/{image_id}.png')
+  with pytest.raises(InputError, match='json: no image is left.* 2 .*5.png'):
+    coco.convert(skip_invalid=True)
+  assert coco.left_behind() == before
+  coco.prefix += '2'
+  with pytest.raises(InputError, match='no image is left'):
+    coco.convert(skip_invalid=True)
+  assert coco.left_behind() == before
+
+
+def test_crowd_flag_may_be_a_float(coco):
+  coco.data['annotations'][0]['iscrowd'] = 1.0
+  coco.convert()
+  assert [a['iscrowd'] for a in coco.truth()['annotations']] == [1, 1, 0]
+
+
+def test_field_that_is_nested_too_deep_for_a_process_is_one_line(coco):
+  for _ in range(600):
+    coco.data['annotations'][0]['odd'] = [coco.data['annotations'][0].get(
+        'odd')]
+  assert coco.convert(num_workers=0).annotations_written == 3
+  coco.prefix += '2'
+  with pytest.raises(InputError, match='annotations.json: .* too deep'):
+    coco.convert(num_workers=2)
+  assert not [name for name in coco.left_behind() if 'train2' in name]
+
+
+def test_ledger_prints_odd_ids_on_one_line():
+  ledger = tfrecord.Ledger()
+  for odd in '\ud800', 'a\nb', 'x' * 999, 7:
+    ledger.reject('empty mask', odd)
+  line = str(ledger).encode('utf-8').decode().splitlines()[-1]
+  assert line.startswith("  4 x empty mask (first ids: '\\ud800', 'a\\nb', 'xx")
+  assert line.endswith(', 7)') and len(line) < 200
+
+
 def test_bytes_do_not_depend_on_the_number_of_workers(coco):
   for image_id in range(100, 140):
     coco.add_image(image_id)

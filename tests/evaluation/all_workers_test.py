@@ -36,6 +36,7 @@ with strategy.scope():
   for _ in range(2):  # A second evaluation finds nothing of the first.
     metric = Metric(worker)
     all_workers.merge(metric, tf.distribute.get_strategy())
+assert all_workers.share(strategy) == 0.5
 for merged, expected in zip(metric.merged, (0, 1), strict=True):
   np.testing.assert_array_equal(merged, Metric(expected).state())
 '''
@@ -73,3 +74,5 @@ def test_replicas_of_one_process_exchange_nothing(two_replicas):
 
   all_workers.merge(Metric(), two_replicas)
   all_workers.merge(Metric(), tf.distribute.get_strategy())
+  assert all_workers.share(two_replicas) == 1
+  assert all_workers.share(tf.distribute.get_strategy()) == 1

@@ -244,3 +244,16 @@ def test_a_bad_result_leaves_no_folder(tmp_path):
     cityscapes_submission.write_submission(
         _DATASET, [good, bad], tmp_path / 'submission')
   assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('height, width', [(2**20, 2**20), (20000, 20000)])
+def test_an_image_that_nobody_could_open_is_refused(tmp_path, height, width):
+  area = height * width
+  dataset = {**_DATASET, 'images': [
+      {**_IMAGES[0], 'height': height, 'width': width}]}
+  result = {'image_id': 1, 'category_id': 24, 'score': 1, 'segmentation': {
+      'size': [height, width], 'counts': [0, area]}}
+  with pytest.raises(errors.InputError, match=f'image 1 .*{width}x{height}'):
+    cityscapes_submission.write_submission(
+        dataset, [result], tmp_path / 'submission')
+  assert not os.listdir(tmp_path)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from panet_tf import errors
 from panet_tf.evaluation import coco_detections
 from panet_tf.evaluation import coco_evaluator
+from panet_tf.evaluation import coco_instances
 
 # One image of 40 x 60 (height, width) seen at twice the size, moved by
 # (10, 20): a box of the original is 2 * box - offset in the network's frame.
@@ -93,6 +94,56 @@ def test_evaluator_refuses_a_foreign_image_or_label():
     _evaluator(image_ids=['a', 'b']).update_state(None, _batch(-1))
   with pytest.raises(errors.InputError, match='label 0 has no category'):
     _evaluator().update_state(None, _batch(b'a', count=3))
+
+
+@pytest.mark.parametrize('change, words', [
+    ({'segmentation': []}, 'annotation 0 has no segmentation'),
+    ({'segmentation': [[1, 2, 3]]}, 'annotation 0: .*pairs'),
+    ({'category_id': 8}, 'annotation 0: category_id 8')])
+def test_a_bad_annotation_is_found_before_the_first_step(change, words):
+  truth = {**_TRUTH, 'annotations': [{**_TRUTH['annotations'][0], **change}]}
+  with pytest.raises(errors.InputError, match=words):
+    coco_evaluator.CocoEvaluator(truth, include_mask=True, max_detections=100,
+                                 category_ids=[7, 9])
+
+
+def test_a_category_of_another_file_is_found_before_the_first_step():
+  with pytest.raises(errors.InputError, match='category id 8 of the records'):
+    _evaluator(category_ids=[7, 8, 9])
+
+
+def test_image_ids_that_are_one_text_need_records_with_ordinals():
+  truth = {**_TRUTH, 'images': [
+      {'id': i, 'height': 40, 'width': 60} for i in (1, 'a', '1')]}
+  new = lambda **options: coco_evaluator.CocoEvaluator(
+      truth, include_mask=True, max_detections=100, category_ids=[7], **options)
+  with pytest.raises(errors.InputError, match="image ids 1 and '1' are the"):
+    new()
+  evaluator = new(image_ids=[1, '1', 'a'])
+  evaluator.update_state(None, {
+      **_batch(2), 'detection_classes': tf.constant([[1, 1, 1]])})
+  assert evaluator.results[0]['image_id'] == '1'
+
+
+def test_categories_of_one_name_keep_a_number_each():
+  truth = {**_TRUTH, 'categories': [
+      {'id': 7, 'name': 'cat'}, {'id': 8, 'name': 'dog'},
+      {'id': 9, 'name': 'cat'}]}
+  evaluator = coco_evaluator.CocoEvaluator(
+      truth, include_mask=True, max_detections=100, category_ids=[7, 9],
+      per_category=True)
+  evaluator.update_state(None, _batch(b'a'))
+  metrics = evaluator.result()
+  assert metrics['AP/cat (9)'] == pytest.approx(1)
+  assert metrics['AP/cat (7)'] == metrics['AP/dog'] == -1
+  assert 'AP/cat' not in metrics
+
+
+def test_the_ground_truth_is_converted_once(monkeypatch):
+  evaluator = _evaluator()
+  expected = evaluator.result()
+  monkeypatch.setattr(coco_instances, 'from_items', None)
+  assert evaluator.result() == expected
 
 
 def test_evaluator_refuses_images_of_another_size():

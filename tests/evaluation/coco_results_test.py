@@ -20,6 +20,11 @@ _GOOD = {'image_id': 1, 'category_id': 1, 'score': 0.5, 'bbox': [0, 0, 2, 2]}
     (json.dumps([{**_GOOD, 'bbox': [1, 2, 3]}]), 'result 0: bbox'),
     (json.dumps([{**_GOOD, 'image_id': [1]}]), 'result 0: image_id'),
     (json.dumps([{**_GOOD, 'segmentation': [[1, 2]]}]), 'not an RLE'),
+    (json.dumps([{**_GOOD, 'image_id': True}]), 'image_id True is not an id'),
+    (json.dumps([{**_GOOD, 'score': 10**400}]), 'score 10+ is not a finite'),
+    (json.dumps([{**_GOOD, 'bbox': [10**400, 1, 2, 3]}]), r'bbox \[10+ is not'),
+    (json.dumps([{**_GOOD, 'image_id': ['x' * 999]}]), 'x is not an id'),
+    ('[' * 100000, 'not JSON'), ('[1' + '0' * 5000 + ']', 'not JSON'),
     ('[{"image_id": 1, "category_id": 1, "score": 1}]', 'neither bbox')])
 def test_a_bad_results_file_is_explained_in_one_line(tmp_path, text, words):
   path = tmp_path / 'results.json'
@@ -27,6 +32,7 @@ def test_a_bad_results_file_is_explained_in_one_line(tmp_path, text, words):
   with pytest.raises(errors.InputError, match=words) as info:
     coco_results.load_results(str(path))
   assert str(path) in str(info.value) and '\n' not in str(info.value)
+  assert len(str(info.value)) < len(str(path)) + 200
 
 
 def test_a_missing_results_file_is_named(tmp_path):

@@ -179,6 +179,41 @@ def test_all_arrays_equal_those_of_pycocotools(seed):
     assert (plain['precision'] > 0).any()
 
 
+def test_boxes_of_masks_are_as_large_as_the_masks():
+  """So COCO.loadRes has it: of a crooked mask that is not its box's area."""
+  ground_truth, results = _mixed_case(0)
+  found = []
+  for result in results:
+    result = {key: result[key] for key in result if key != 'bbox'}
+    if mask_utils.area(result['segmentation']):
+      found.append(result)
+  metrics = coco.coco_metrics(ground_truth, found)
+  for kind, iou_type in (('box', 'bbox'), ('mask', 'segm')):
+    dataset = pycoco.COCO()
+    dataset.dataset = copy.deepcopy(ground_truth)
+    dataset.createIndex()
+    plain = cocoeval.COCOeval(
+        dataset, dataset.loadRes(copy.deepcopy(found)), iou_type)
+    plain.evaluate()
+    plain.accumulate()
+    plain.summarize()
+    np.testing.assert_allclose(
+        list(metrics[kind].values()), plain.stats, rtol=0, atol=1e-9)
+  boxed = [{**result, 'bbox': mask_utils.toBbox(
+      result['segmentation']).tolist()} for result in found]
+  assert coco.coco_metrics(ground_truth, boxed)['box'] != metrics['box']
+
+
+def test_null_says_no_more_than_a_missing_field(random_case):
+  ground_truth, results = random_case
+  fields = 'bbox', 'area', 'iscrowd'
+  missing, null = [{**ground_truth, 'annotations': [
+      {**{key: item[key] for key in item if key not in fields}, **extra}
+      for item in ground_truth['annotations']]}
+                   for extra in ({}, dict.fromkeys(fields))]
+  assert coco.coco_metrics(null, results) == coco.coco_metrics(missing, results)
+
+
 def test_string_ids_score_like_numbers(random_case):
   expected = coco.coco_metrics(*random_case)
   renamed = copy.deepcopy(random_case)
@@ -271,6 +306,24 @@ def test_masks_need_the_sizes_of_their_images(random_case):
   with pytest.raises(errors.InputError, match='image 0 has no height'):
     coco.coco_metrics(*random_case)
   assert coco.coco_metrics(*random_case, include_mask=False)['box'] == expected
+
+
+def test_masks_of_an_image_beyond_run_lengths_are_refused(random_case):
+  ground_truth, results = random_case
+  ground_truth['images'][0].update(height=10**6, width=10**6)
+  ground_truth['annotations'] = []
+  results[-1]['segmentation'] = {'size': [10**6] * 2, 'counts': [0, 10**12]}
+  with pytest.raises(errors.InputError, match='image 0: its size is 1000000x1'):
+    coco.coco_metrics(ground_truth, results[-1:])
+
+
+def test_a_message_does_not_repeat_numbers_of_thousands_of_digits(random_case):
+  ground_truth, results = random_case
+  results[0]['segmentation'] = {
+      'size': [_HEIGHT, _WIDTH], 'counts': [10**4000, 1]}
+  with pytest.raises(errors.InputError, match='result 0: segm') as info:
+    coco.coco_metrics(ground_truth, results)
+  assert len(str(info.value)) < 300
 
 
 def _read_shared(*names):

@@ -71,3 +71,16 @@ def test_an_output_folder_that_is_a_file_is_named(tmp_path):
   (tmp_path / 'new').write_text('')
   with pytest.raises(errors.InputError, match='expected a folder'):
     _run(tmp_path, [_RESULT])
+
+
+def test_a_metrics_file_that_is_a_folder_is_named(tmp_path):
+  (tmp_path / 'new' / 'output' / 'metrics.json').mkdir(parents=True)
+  with pytest.raises(errors.InputError, match='metrics.json: Is a directory'):
+    _run(tmp_path, [_RESULT])
+  assert os.listdir(tmp_path / 'new' / 'output') == ['metrics.json']
+
+
+@pytest.mark.parametrize('limit', [0, -1])
+def test_a_limit_below_one_is_refused(tmp_path, limit):
+  with pytest.raises(errors.InputError, match=f'max_detections is {limit}; it'):
+    _run(tmp_path, [_RESULT], max_detections=limit)

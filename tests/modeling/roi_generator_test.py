@@ -25,11 +25,13 @@ def maps(height, width):
 
 
 @pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('least', [0.0, 20.0])
 @pytest.mark.parametrize('height, width', [(64, 128), (128, 64), (64, 64)])
-def test_proposals_are_model_garden_s(height, width, training):
+def test_proposals_are_model_garden_s(height, width, least, training):
   # The finest level has more anchors than pre_nms_top_k, the others fewer.
   options = dict(pre_nms_top_k=500, test_pre_nms_top_k=400, num_proposals=100,
-                 test_num_proposals=50)
+                 test_num_proposals=50, pre_nms_min_size_threshold=least,
+                 test_pre_nms_min_size_threshold=least)
   layer = roi_generator.ROIGenerator(**options)
   inputs = maps(height, width)
   unknown = tf.nest.map_structure(
