@@ -38,15 +38,17 @@ def of_experiment(params):
   parser = params.task.validation_data.parser
   edges = [*parser.short_edge, *parser.short_edge_choices]
   # They load TensorFlow, as whatever made `params` did.
-  # pylint: disable-next=g-import-not-at-top
-  from panet_tf.dataloaders import batching, parser as parser_lib
+  # pylint: disable=g-import-not-at-top
+  from panet_tf.dataloaders import batching
+  from panet_tf.dataloaders import image_scaling
+  # pylint: enable=g-import-not-at-top
   canvases = batching.parse_canvases(parser, is_training=False)
   return (
       Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
               anchor.anchor_size),
       NetworkInput(tuple(params.task.model.input_size[:2]),
                    max(edges, default=0), parser.long_edge,
-                   tuple(parser_lib.canvas_size(canvases[0], 0))
+                   tuple(image_scaling.canvas_size(canvases[0], 0))
                    if canvases else ()))
 
 

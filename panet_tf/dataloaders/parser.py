@@ -10,7 +10,7 @@ the same examples however many threads read.
 """
 
 import functools
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,13 +21,9 @@ from official.vision.ops import anchor as anchor_ops
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
 
+from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import mask_targets
 from panet_tf.dataloaders import rpn_targets
-
-_COARSEST_STRIDE = 64  # Level 6.
-# preprocess_ops.normalize_image in two passes over the image instead of three.
-_MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
-_PER_STDDEV = 1 / (255 * np.float32(preprocess_ops.STDDEV_NORM))
 
 
 class Decoder(tf_example_decoder.TfExampleDecoder):
@@ -40,55 +36,6 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
 
   def _decode_masks(self, parsed_tensors):
     return mask_targets.encoded_masks(parsed_tensors)
-
-
-def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
-  """Height and width of the padded network input, multiples of 64."""
-  height, width = (long_edge, long_edge) if long_edge else input_size[:2]
-  return [-(-edge // _COARSEST_STRIDE) * _COARSEST_STRIDE
-          for edge in (height, width)]
-
-
-def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,
-                    long_edge: int) -> tf.Tensor:
-  """Scale that brings the shorter edge to `short_edge`, or the longer to its
-  limit where that is less (section 4.2: 800 and 1000)."""
-  return tf.minimum(short_edge / tf.reduce_min(image_size),
-                    long_edge / tf.reduce_max(image_size))
-
-
-def resize_to_canvas(
-    image: tf.Tensor, scale: tf.Tensor, canvas: List[int],
-    crop_position: Optional[tf.Tensor] = None) -> Tuple[tf.Tensor, tf.Tensor]:
-  """Resizes, crops what overhangs, normalises and pads with the mean colour.
-
-  Args:
-    image: [H, W, 3] uint8, RGB.
-    scale: scalar, network-input pixels per image pixel.
-    canvas: height and width of the result.
-    crop_position: [2] in 0..1, where the canvas lies in a larger image; None
-      is the top left.
-
-  Returns:
-    The network input, [*canvas, 3] float32, and image_info [4, 2] float32:
-    original size, size of the visible part in network-input pixels, scale,
-    offset of the crop.
-  """
-  image_size = tf.cast(tf.shape(image)[:2], tf.float32)
-  scaled_size = tf.maximum(tf.round(image_size * scale), 1.0)
-  visible = tf.minimum(scaled_size, tf.cast(canvas, tf.float32))
-  if crop_position is None:
-    crop_position = tf.zeros([2])
-  offset = tf.floor(crop_position * (scaled_size - visible))
-  image = tf.image.resize(image, tf.cast(scaled_size, tf.int32))
-  height, width = tf.unstack(tf.cast(visible, tf.int32))
-  top, left = tf.unstack(tf.cast(offset, tf.int32))
-  image = image[top:top + height, left:left + width]
-  image = (image - _MEAN) * _PER_STDDEV
-  image = tf.image.pad_to_bounding_box(image, 0, 0, *canvas)
-  image.set_shape([*canvas, 3])
-  return image, tf.stack(
-      [image_size, visible, scaled_size / image_size, offset])
 
 
 class Parser(official_parser.Parser):
@@ -113,8 +60,11 @@ class Parser(official_parser.Parser):
     self._short_edge, self._long_edge = list(short_edge), long_edge
     self._short_edge_choices = list(short_edge_choices)
     self._by_edges = bool(short_edge or short_edge_choices)
-    self._canvases = [canvas_size(canvas, 0) for canvas in canvases] or [
-        canvas_size(input_size, long_edge if self._by_edges else 0)]
+    self._canvases = [
+        image_scaling.canvas_size(canvas, 0) for canvas in canvases]
+    if not self._canvases:
+      self._canvases = [image_scaling.canvas_size(
+          input_size, long_edge if self._by_edges else 0)]
     self._input_size = list(input_size[:2])
     self._anchor_boxes = anchor_ops.build_anchor_generator(
         min_level=min_level, max_level=max_level, num_scales=num_scales,
@@ -122,6 +72,7 @@ class Parser(official_parser.Parser):
         anchor_size=anchor_size)
     self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
                          rpn_batch_size_per_im, rpn_fg_fraction)
+    self._targets = {}  # Of each canvas.
     self._flips = (aug_rand_vflip, aug_rand_hflip)
     self._jitter = (aug_scale_min, aug_scale_max)
     self._skip_crowd = skip_crowd_during_training
@@ -139,7 +90,8 @@ class Parser(official_parser.Parser):
       scale = self._scale_for_edges(size, edge)
     else:
       scale = self._fit(size)
-    image, image_info = resize_to_canvas(image, scale, self._canvases[0])
+    image, image_info = image_scaling.resize_to_canvas(
+        image, scale, self._canvases[0])
     return tf.cast(image, self._dtype), image_info
 
   def anchors(self) -> Dict[str, tf.Tensor]:
@@ -152,8 +104,9 @@ class Parser(official_parser.Parser):
   def _scale_for_edges(self, image_size, short_edge):
     """As the edges say, but no larger than the roomiest canvas."""
     room = tf.reduce_min(self._canvases / image_size, 1)
-    return tf.minimum(scale_for_edges(image_size, short_edge, self._long_edge),
-                      tf.reduce_max(room))
+    scale = image_scaling.scale_for_edges(
+        image_size, short_edge, self._long_edge)
+    return tf.minimum(scale, tf.reduce_max(room))
 
   def _train_scale(self, image_size, seed):
     if self._short_edge_choices:
@@ -170,12 +123,14 @@ class Parser(official_parser.Parser):
         tf.random.stateless_uniform([], seed, low, high)
         if high > low else low)
 
-  @functools.lru_cache(maxsize=None)
   def _rpn_targets(self, canvas):
-    with tf.init_scope():  # Anchors as arrays, also while a graph is built.
-      anchors = {level: boxes.numpy() for level, boxes in
-                 self._anchor_boxes(image_size=canvas).items()}
-    return rpn_targets.RPNTargets(anchors, *self._rpn_options)
+    if canvas not in self._targets:
+      with tf.init_scope():  # Anchors as arrays, also while a graph is built.
+        anchors = {level: boxes.numpy() for level, boxes in
+                   self._anchor_boxes(image_size=canvas).items()}
+      self._targets[canvas] = rpn_targets.RPNTargets(
+          anchors, *self._rpn_options)
+    return self._targets[canvas]
 
   def _objects(self, data):
     """Boxes in 0..1, classes, masks of the objects to learn from."""
@@ -213,7 +168,7 @@ class Parser(official_parser.Parser):
         tf.random.stateless_uniform([2], seeds[0]) < 0.5, self._flips)
 
     image = _flip_image(image, flips)
-    image, image_info = resize_to_canvas(
+    image, image_info = image_scaling.resize_to_canvas(
         image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]))
     _, visible, scale, offset = tf.unstack(image_info)
     # Model Garden's order: another one rounds otherwise, and anchors tie.

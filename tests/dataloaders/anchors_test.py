@@ -16,6 +16,7 @@ from panet_tf import experiments
 from panet_tf.dataloaders import anchor_boxes
 from panet_tf.dataloaders import anchor_grid
 from panet_tf.dataloaders import anchors as anchors_lib
+from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.errors import InputError
 
@@ -118,7 +119,7 @@ def test_boxes_are_scaled_as_the_parser_does(tmp_path, height, width, edges):
   _, labels = tiny.parser(**fields).parse_fn(True)(example)
   boxes, areas, *_ = anchor_boxes.read_boxes(path, network_input)
   np.testing.assert_allclose(boxes.T, labels['gt_boxes'][:4], rtol=1e-4)
-  canvas = panet_parser.canvas_size(
+  canvas = image_scaling.canvas_size(
       [tiny.SIZE] * 2, edges[1] if edges else 0)
   assert np.all(boxes[2:].max(1) <= canvas)
   expected = example['groundtruth_boxes'].numpy() * size

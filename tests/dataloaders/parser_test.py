@@ -11,6 +11,7 @@ from official.vision.dataloaders import maskrcnn_input
 from official.vision.dataloaders import tf_example_decoder
 from panet_tf import files
 from panet_tf.dataloaders import coco_json
+from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.dataloaders import tfrecord
 
@@ -85,8 +86,8 @@ def test_training_scales_cover_their_range_and_keep_the_shape(height, width):
 @pytest.mark.parametrize('input_size, canvas', [
     ([64, 64, 3], [64, 64]), ([65, 200, 3], [128, 256])])
 def test_canvas_is_a_multiple_of_64(input_size, canvas):
-  assert panet_parser.canvas_size(input_size, 0) == canvas
-  assert panet_parser.canvas_size(input_size, 1400) == [1408, 1408]
+  assert image_scaling.canvas_size(input_size, 0) == canvas
+  assert image_scaling.canvas_size(input_size, 1400) == [1408, 1408]
 
 
 @pytest.mark.parametrize('scale', [0.5, 1.5])
@@ -441,14 +442,14 @@ def test_labels_of_real_images_equal_model_garden_s(
       num_scales=anchor.num_scales, aspect_ratios=anchor.aspect_ratios,
       anchor_size=anchor.anchor_size, include_mask=True,
       **options).parse_fn(True)
-  resize, num_objects = panet_parser.resize_to_canvas, 0
+  resize, num_objects = image_scaling.resize_to_canvas, 0
   for own, other in real_examples(
       shared_dir, tmp_path, name, split, annotations, count):
     reference, expected = theirs(other)
     size, _, factor, offset = expected['image_info'].numpy()
     spare = np.maximum(np.round(size * factor) - 256, 1)
     monkeypatch.setattr(  # The crop that theirs has drawn.
-        panet_parser, 'resize_to_canvas', lambda image, scale, canvas, _: (
+        image_scaling, 'resize_to_canvas', lambda image, scale, canvas, _: (
             resize(image, scale, canvas, (offset + 0.5) / spare)))
     image, labels = ours(dict(own, random_seed=tf.constant([1, 2], tf.int64)))
     np.testing.assert_array_equal(labels['image_info'][2:], [factor, offset])
