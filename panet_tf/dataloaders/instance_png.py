@@ -200,22 +200,12 @@ def write_splits(function, frames, categories, root, output_prefix,
   done = Conversion()
   for split, arguments in frames.items():
     path = f'{output_prefix}_{split}.json'
-    with _writing(path):  # Before hours of work, not after.
-      os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
+    files.make_folder(os.path.dirname(path) or '.')  # Before hours of work.
     dataset = _dataset(function, arguments, categories, split, num_workers)
-    with _writing(path):
-      files.write_json(path, dataset)
+    files.write_json(path, dataset)
     done.paths[split] = path
     done.lines += _lines(dataset, split, path, root)
   return done
-
-
-@contextlib.contextmanager
-def _writing(path):
-  try:
-    yield
-  except OSError as e:
-    raise InputError(f'{path}: cannot be written: {e.strerror}') from e
 
 
 def _dataset(function, arguments, categories, split, num_workers):

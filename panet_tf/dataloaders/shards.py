@@ -4,11 +4,11 @@ and, next to them, `<prefix>.dataset.json`: what the labels stand for.
 
 import contextlib
 import glob
-import json
 import os
 import re
 import tempfile
 
+from panet_tf import files
 from panet_tf.errors import InputError
 
 _SHARD = re.compile(r'(?P<prefix>.*)-\d{5}-of-\d{5}\.tfrecord')
@@ -86,15 +86,24 @@ def read_dataset_info(input_path):
   sidecar = match and match['prefix'] + SIDECAR
   if not sidecar or not os.path.exists(sidecar):
     return None
+  return read_sidecar(sidecar)
+
+
+def read_sidecar(path):
+  """A data set's description, as of `read_dataset_info`, from its file.
+
+  Raises:
+    InputError: naming the file.
+  """
   try:
-    with open(sidecar, encoding='utf-8') as f:
-      info = json.load(f)
-    by_label = {c['label']: (c['id'], c['name']) for c in info['categories']}
-    if sorted(by_label) != list(range(1, len(by_label) + 1)):
+    info = files.read_json(path)
+    rows = [(c['label'], c['id'], c['name']) for c in info['categories']]
+    if [label for label, *_ in rows] != list(range(1, len(rows) + 1)):
       raise ValueError('labels are not 1..K')
-  except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-    raise InputError(f'{sidecar}: not a data set description ({e!r}); convert '
-                     'the data set again') from e
+  except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
+    raise InputError(
+        f'{path}: not a data set description ({e!r:.80}); convert the data set '
+        f'again, or take the {files.DATASET_INFO} of the training') from e
   return info
 
 

@@ -14,6 +14,7 @@ from panet_tf import errors
 from panet_tf import experiments
 from panet_tf import files
 from panet_tf import task as panet_task
+from panet_tf.dataloaders import shards
 from panet_tf.ops import paste_masks
 
 
@@ -71,7 +72,7 @@ class Predictor:
     folder = os.path.dirname(path)
     params = _params(folder, experiment, config_files, params_override)
     info_path = os.path.join(folder, files.DATASET_INFO)
-    info = _read_info(info_path) if os.path.exists(info_path) else None
+    info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
     if info and not params.task.model.num_classes:
       params.task.model.num_classes = len(info['categories']) + 1
     params.task.init_checkpoint = None
@@ -128,20 +129,6 @@ class Predictor:
               masks, detections['detection_boxes'])]
           or [np.zeros(size)]).astype(bool)[:len(masks)]
     return detections
-
-
-def _read_info(path):
-  """The data set's description, its categories in order of label."""
-  try:
-    info = files.read_json(path)
-    rows = [(c['label'], c['id'], c['name']) for c in info['categories']]
-    if [row[0] for row in rows] != list(range(1, len(rows) + 1)):
-      raise ValueError('labels are not 1..K')
-  except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
-    raise errors.InputError(
-        f'{path}: not a data set description ({e!r:.80}); take the '
-        f'{files.DATASET_INFO} of the training') from e
-  return info
 
 
 def _params(folder, experiment, config_files, params_override):
