@@ -155,11 +155,34 @@ def _difference(before, after, prefix='task.model'):
   return ''
 
 
+class _Runner(train_lib.OrbitExperimentRunner):
+  """Model Garden's, but every worker starts from the run's last checkpoint.
+
+  There only the chief looks into model_dir; the others save to a folder of
+  their own and look for a checkpoint in that. They would go on from new
+  weights, and do not even get there: restoring takes collectives.
+  """
+
+  def _maybe_build_checkpoint_manager(self):
+    manager = super()._maybe_build_checkpoint_manager()
+    if manager and manager.directory != self.model_dir:
+      restore_or_initialize = manager.restore_or_initialize
+      manager.restore_or_initialize = lambda: (
+          self._restore_latest() or restore_or_initialize())
+    return manager
+
+  def _restore_latest(self):
+    path = tf.train.latest_checkpoint(self.model_dir)
+    if path:
+      self.trainer.checkpoint.restore(path)
+    return path
+
+
 def _run_loop(params, strategy, task, mode, model_dir):
   """Hands everything to Orbit, through Model Garden's runner."""
   watch = progress.TrainProgress(
       params.trainer.train_steps, params.task.train_data.global_batch_size)
-  runner = train_lib.OrbitExperimentRunner(
+  runner = _Runner(
       distribution_strategy=strategy,
       task=task,
       mode=mode,

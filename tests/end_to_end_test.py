@@ -3,6 +3,9 @@
 import json
 import os
 import re
+import socket
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -118,6 +121,56 @@ def test_the_detection_limit_reaches_nms_head_and_evaluator(run, monkeypatch):
   run.train('eval', _LIMIT)
   (limit, counts), = limits
   assert limit == 7 and counts.max() == 7
+
+
+# What a worker evaluates, printed; its arguments are those of `training.run`.
+_WORKER = '''
+import json, sys
+from panet_tf import training
+from panet_tf.evaluation import coco
+
+metrics = coco.coco_metrics
+
+def spy(truth, results, **options):
+  print('images', sorted(set(results.images.tolist())), len(results.images))
+  return metrics(truth, results, **options)
+
+coco.coco_metrics = spy
+training.run(*json.loads(sys.argv[1]))
+'''
+
+
+@pytest.mark.slow
+def test_two_workers_evaluate_the_last_checkpoint_together(run, capfd):
+  """Each reads its part of the images; both end with the metrics of all."""
+  run.train('eval')
+  alone = re.findall(r'evaluation \|.*', capfd.readouterr().out)
+  ports = []
+  for _ in range(2):
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      ports.append(f'127.0.0.1:{free.getsockname()[1]}')
+  arguments = ['panet_shapes', 'eval', run.model_dir, [run.config],
+               'runtime: {distribution_strategy: multi_worker_mirrored}']
+  workers = [
+      subprocess.Popen(
+          [sys.executable, '-c', _WORKER, json.dumps(arguments)],
+          stdout=subprocess.PIPE, text=True,
+          env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path),
+               'CUDA_VISIBLE_DEVICES': '', 'TF_CONFIG': json.dumps({
+                   'cluster': {'worker': ports},
+                   'task': {'type': 'worker', 'index': index}})})
+      for index in range(2)]
+  try:
+    said = [worker.communicate(timeout=300)[0] for worker in workers]
+  finally:
+    for worker in workers:
+      worker.kill()
+  for text, worker in zip(said, workers):
+    assert worker.returncode == 0
+    assert 'images [0, 1, 2]' in text
+    assert re.findall(r'evaluation \|.*', text) == alone
+  assert len({re.search('images .*', text)[0] for text in said}) == 1
 
 
 @pytest.fixture(scope='module')
