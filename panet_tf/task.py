@@ -98,6 +98,11 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if modules == 'all':
       class_transfer.load(model, checkpoint, labels)
       return
+    named = [modules] if isinstance(modules, str) else list(modules)
+    if not named or not {'backbone', 'decoder'}.issuperset(named):
+      raise errors.InputError(  # Model Garden loads nothing, without a word.
+          f'task.init_checkpoint_modules is {modules!r}; it must be all, or of '
+          'backbone and decoder')
     try:
       super().initialize(model)
     except (AssertionError, ValueError, tf.errors.OpError) as e:

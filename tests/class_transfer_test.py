@@ -158,6 +158,9 @@ def test_a_folder_stands_for_its_newest_checkpoint(source, target):
     (dict(init_labels=[True, 2]), ['has True for label 1', '1 to 4']),
     (dict(init_labels=[1, 2], init_checkpoint_modules='backbone'),
      ['task.init_labels', "modules 'backbone'"]),
+    (dict(init_checkpoint_modules='heads'), ["modules is 'heads'", 'decoder']),
+    (dict(init_checkpoint_modules=['backbone', 'neck']), ["'neck'", 'all']),
+    (dict(init_checkpoint_modules=''), ["modules is ''", 'backbone']),
 ])
 def test_a_wrong_map_is_named_and_nothing_changes(
     source, target, fields, words):
