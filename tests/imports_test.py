@@ -123,7 +123,8 @@ def test_help_and_serving_images_need_no_model_garden(path):
            'dataloaders/doctor_images.py', *(
                f'inference/{name}.py' for name in (
                    'detections', 'export_files', 'image_files', 'model_info',
-                   'open_model', 'predict', 'preprocessing', 'runtimes'))}
+                   'open_model', 'outputs', 'predict', 'preprocessing',
+                   'runtimes'))}
   if relative not in light:
     return
   heavy = {'official'}

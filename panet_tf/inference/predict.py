@@ -5,19 +5,15 @@ import os
 import pathlib
 from typing import Dict, List, Optional, Sequence
 
-import numpy as np
-from PIL import Image
 import tqdm
 
 from panet_tf import errors
 from panet_tf import files
-from panet_tf import visualize
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import image_bytes
-from panet_tf.evaluation import coco_results
-from panet_tf.inference import detections as detections_lib
 from panet_tf.inference import image_files
 from panet_tf.inference import open_model
+from panet_tf.inference import outputs
 
 
 def predict(model: str, images: str, output_dir: str, *,
@@ -52,15 +48,18 @@ def predict(model: str, images: str, output_dir: str, *,
   ids = _image_ids(annotations, paths)
   predictor = open_model.open_model(
       model, experiment, config_files, params_override)
+  names = {c['label']: c['name'] for c in predictor.categories}
   files.make_folder(output_dir)
   results = []
   for number, path in enumerate(tqdm.tqdm(
       paths, unit='image', mininterval=1.0)):
     image = image_bytes.read_rgb(path)
     detections = predictor.detect(image)
-    results += _results(detections, ids[path], image.shape, predictor)
+    results += outputs.results(
+        detections, ids[path], *image.shape[:2],
+        [category['id'] for category in predictor.categories])
     if max_pictures is None or number < max_pictures:
-      _draw(image, detections, predictor, score_threshold, pictures[path])
+      outputs.draw(image, detections, names, score_threshold, pictures[path])
   files.write_json(os.path.join(output_dir, image_files.PREDICTIONS), results)
   print(f'{len(results)} detections in {len(paths)} images: {output_dir}')
 
@@ -92,24 +91,3 @@ def _image_of(path, candidates, annotations):
         f'{best["file_name"]} of {annotations}; --images should have the '
         'folders that tell them apart')
   return best
-
-
-def _results(detections, image_id, shape, predictor):
-  rles = (detections_lib.image_rles(detections, *shape[:2])
-          if 'detection_masks' in detections else None)
-  return coco_results.detections_to_results(
-      image_id, detections['detection_boxes'], detections['detection_scores'],
-      detections['detection_classes'], rles,
-      [category['id'] for category in predictor.categories])
-
-
-def _draw(image, detections, predictor, score_threshold, path):
-  keep = detections['detection_scores'] >= score_threshold
-  shown = {key: value[keep] for key, value in detections.items()}
-  if 'detection_masks' in shown:
-    shown['detection_masks'] = detections_lib.image_masks(
-        shown, *image.shape[:2])
-  names = {c['label']: c['name'] for c in predictor.categories}
-  picture = visualize.draw_detections(image, shown, names, score_threshold)
-  with files.written_whole(path) as temporary:
-    Image.fromarray(np.asarray(picture)).save(temporary, 'png')

@@ -9,17 +9,14 @@ import sys
 from typing import Dict
 
 import numpy as np
-from PIL import Image
 import tqdm
 
 from panet_tf import errors
 from panet_tf import files
-from panet_tf import visualize
 from panet_tf.dataloaders import image_bytes
-from panet_tf.evaluation import coco_results
-from panet_tf.inference import detections as detections_lib
 from panet_tf.inference import image_files
 from panet_tf.inference import model_info
+from panet_tf.inference import outputs
 from panet_tf.serving import rest_wire
 from panet_tf.serving import wire
 
@@ -93,8 +90,12 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
       failed += paths[number:]
       tqdm.tqdm.write(f'error: {path} and what follows: {e}', sys.stderr)
       break
-    results += _results(found, os.path.basename(path), image)
-    _draw(found, names, image, score_threshold, pictures[path])
+    # The answer has category ids where a predictor has labels.
+    ids, index = np.unique(found['detection_classes'], return_inverse=True)
+    results += outputs.results(
+        dict(found, detection_classes=index + 1), os.path.basename(path),
+        *image.shape[:2], ids.tolist())
+    outputs.draw(image, found, names, score_threshold, pictures[path])
   files.write_json(os.path.join(output_dir, image_files.PREDICTIONS), results)
   print(f'{len(results)} detections in {len(paths) - len(failed)} of '
         f'{len(paths)} images: {output_dir}')
@@ -129,24 +130,3 @@ def _ask(server, path, image, mode) -> Dict[str, np.ndarray]:
         server.predict(MODES[mode], inputs), *image.shape[:2])
   except wire.RefusedError as e:
     raise errors.InputError(f'{path}: {e}') from e
-
-
-def _results(found, image_id, image):
-  """COCO results of one image."""
-  rles = (detections_lib.image_rles(found, *image.shape[:2])
-          if 'detection_masks' in found else None)
-  ids, labels = np.unique(found['detection_classes'], return_inverse=True)
-  return coco_results.detections_to_results(
-      image_id, found['detection_boxes'], found['detection_scores'], labels + 1,
-      rles, ids.tolist())
-
-
-def _draw(found, names, image, score_threshold, path):
-  keep = found['detection_scores'] >= score_threshold
-  shown = {name: array[keep] for name, array in found.items()}
-  if 'detection_masks' in shown:
-    shown['detection_masks'] = detections_lib.image_masks(
-        shown, *image.shape[:2])
-  picture = visualize.draw_detections(image, shown, names, score_threshold)
-  with files.written_whole(path) as temporary:
-    Image.fromarray(picture).save(temporary, 'png')

@@ -79,17 +79,12 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
   Raises:
     Error: see there. Nothing is written then.
   """
+  _check_numbers(precision, min_segment_size, max_images, batch_sizes)
   kind, fixed_batch = _signature(saved_model, signature)
   paths = sorted(filter(os.path.isfile, glob_lib.glob(images)))[:max_images]
   for wrong, message in (
-      (precision not in PRECISIONS,
-       f'--precision is {precision!r}; it must be one of {PRECISIONS}'),
-      (min(min_segment_size, max_images, *batch_sizes) < 1,
-       '--min_segment_size, --max_images and --batch_size must be 1 or more'),
       (fixed_batch > 0 and set(batch_sizes) != {fixed_batch},
        f'{saved_model} was exported for --batch_size {fixed_batch}'),
-      (precision == 'INT8' and len(set(batch_sizes)) > 1,
-       '--precision INT8 is calibrated with one --batch_size'),
       (os.path.lexists(output_dir),
        f'--output_dir {output_dir} exists; it must be a new folder'),
       (not paths and (images or precision == 'INT8' or dynamic_shapes),
@@ -123,9 +118,15 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
   return found
 
 
-def check():
-  """Raises Error unless this TensorFlow has TensorRT and a GPU."""
-  _converter_class()
+def _check_numbers(precision, min_segment_size, max_images, batch_sizes):
+  """Raises Error for what no SavedModel can be converted with."""
+  if precision not in PRECISIONS:
+    raise Error(f'--precision is {precision!r}; it must be one of {PRECISIONS}')
+  if min(min_segment_size, max_images, *batch_sizes) < 1:
+    raise Error(
+        '--min_segment_size, --max_images and --batch_size must be 1 or more')
+  if precision == 'INT8' and len(set(batch_sizes)) > 1:
+    raise Error('--precision INT8 is calibrated with one --batch_size')
 
 
 def input_fn(paths: Sequence[str], kind: str, batch_sizes: Sequence[int]
