@@ -1,16 +1,18 @@
 """What all predictors share, whichever runtime computes: no TensorFlow here.
 
 The contract is the dictionary of `Detector.detect`. Its masks are probabilities
-in the frame of their box or, from an export that pastes them, boolean images.
+in the frame of their box; boolean images, from an export that pastes them; or
+windows, from voting and tiles.
 """
 
 import abc
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
 from panet_tf import errors
+from panet_tf.ops import mask_windows as windows_lib
 from panet_tf.ops import paste_masks
 
 Detections = Dict[str, np.ndarray]
@@ -28,6 +30,10 @@ class Detector(abc.ABC):
   def _detect(self, image: np.ndarray) -> Detections:
     """`detect` of a valid image, at any score."""
 
+  def _detect_many(self, images: List[np.ndarray]) -> List[Detections]:
+    """`_detect` of each image; where it pays, of several at a time."""
+    return [self._detect(image) for image in images]
+
   def detect(self, image: np.ndarray,
              score_threshold: float = 0.0) -> Detections:
     """Detections with masks as the model gives them.
@@ -40,20 +46,29 @@ class Detector(abc.ABC):
       detection_boxes [N, 4] yxyx in original pixels, detection_scores [N],
       detection_classes [N] labels from 1, float32 / float32 / int32; with a
       mask branch detection_masks [N, 28, 28] float32, probabilities in the
-      frame of the box, or [N, H, W] bool. Best score first.
+      frame of the box, [N, H, W] bool, or `MaskWindows`. Best score first.
 
     Raises:
       InputError: the image is something else, or empty.
     """
-    image = np.asarray(image)
-    if (image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
-        or not image.size):
-      raise errors.InputError(
-          f'image is {image.dtype} {image.shape}; it must be uint8 '
-          '[height, width, 3]')
-    detections = self._detect(image)
-    keep = detections['detection_scores'] >= score_threshold
-    return {k: v[keep] for k, v in detections.items()}
+    return self.detect_many([image], score_threshold)[0]
+
+  def detect_many(self, images: Sequence[np.ndarray],
+                  score_threshold: float = 0.0) -> List[Detections]:
+    """`detect` of several images, which may have several sizes.
+
+    A model that takes batches gets as many as have one canvas.
+    """
+    images = [np.asarray(image) for image in images]
+    for image in images:
+      if (image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8
+          or not image.size):
+        raise errors.InputError(
+            f'image is {image.dtype} {image.shape}; it must be uint8 '
+            '[height, width, 3]')
+    found = self._detect_many(images)
+    return [{key: value[one['detection_scores'] >= score_threshold]
+             for key, value in one.items()} for one in found]
 
   def __call__(self, image: np.ndarray,
                score_threshold: float = 0.0) -> Detections:
@@ -67,6 +82,8 @@ class Detector(abc.ABC):
 def image_masks(detections: Detections, height: int, width: int) -> np.ndarray:
   """Masks of `Detector.detect`, [N, height, width] bool in the image."""
   masks = detections['detection_masks']
+  if isinstance(masks, windows_lib.MaskWindows):
+    return masks.images(height, width)
   if masks.dtype == bool:
     return masks
   return np.array(
@@ -75,10 +92,24 @@ def image_masks(detections: Detections, height: int, width: int) -> np.ndarray:
   ).reshape(-1, height, width)
 
 
+def mask_windows(detections: Detections, height: int,
+                 width: int) -> windows_lib.MaskWindows:
+  """Masks of `Detector.detect`, each in its window of the image."""
+  masks = detections['detection_masks']
+  if isinstance(masks, windows_lib.MaskWindows):
+    return masks
+  if masks.dtype == bool:
+    return windows_lib.MaskWindows.from_images(masks)
+  return windows_lib.MaskWindows.from_boxes(
+      masks, detections['detection_boxes'], height, width)
+
+
 def image_rles(detections: Detections, height: int,
                width: int) -> List[Dict[str, Any]]:
   """Masks of `Detector.detect` as N COCO RLEs, see `paste_masks`."""
   masks = detections['detection_masks']
+  if isinstance(masks, windows_lib.MaskWindows):
+    return masks.rles(height, width)
   if masks.dtype != bool:
     return paste_masks.encode_masks(
         masks, detections['detection_boxes'], height, width)

@@ -55,15 +55,38 @@ def encode_masks(masks, boxes, height, width, threshold=0.5):
     N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}.
   """
   masks, boxes = _arrays(masks, boxes)
-  size = [int(height), int(width)]
-  counts = []
+  rles = []
   for i in range(0, len(masks), _CHUNK):
     chunk = masks[i:i + _CHUNK], boxes[i:i + _CHUNK]
     runs = _ones(*chunk, height, width, threshold)
-    counts += _counts(*runs, len(chunk[0]), height * width)
+    rles += _encode(*runs, len(chunk[0]), height, width)
+  return rles
+
+
+def encode_runs(starts, ends, owner, num_masks, height, width):
+  """COCO RLEs of masks given by their runs of ones.
+
+  Args:
+    starts: [R] int, first pixel of each run, counted down the columns.
+    ends: [R] int, the first pixel after it.
+    owner: [R] int, its mask, ascending; the runs of a mask in order.
+    num_masks: int.
+    height: int, of the image.
+    width: int, of the image.
+
+  Returns:
+    As `encode_masks`.
+  """
+  return _encode(*_joined(starts, ends, owner), num_masks, height, width)
+
+
+def _encode(starts, ends, owner, num_masks, height, width):
+  size = [int(height), int(width)]
+  if not num_masks:
+    return []
   rles = mask_utils.frPyObjects(
-      [{'size': size, 'counts': runs} for runs in counts],
-      *size) if counts else []
+      [{'size': size, 'counts': runs} for runs in _counts(
+          starts, ends, owner, num_masks, height * width)], *size)
   return [{'size': list(size), 'counts': rle['counts'].decode('ascii')}
           for rle in rles]
 
