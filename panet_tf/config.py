@@ -14,6 +14,7 @@ from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
 
 from panet_tf import errors
+from panet_tf import inference_config
 
 NORMALIZATIONS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
 
@@ -32,11 +33,8 @@ _UNUSED_WITH_MASKS = (
     'mask_roi_aligner.sample_offset')
 
 
-def _one_of(field: str, value, allowed):
-  if value not in allowed:
-    raise errors.InputError(
-        f'task.model.{field} is {value!r}; it must be one of '
-        f'{", ".join(map(str, allowed))}')
+def _one_of(field, value, allowed):
+  inference_config.one_of(f'task.model.{field}', value, allowed)
 
 
 @dataclasses.dataclass
@@ -139,6 +137,28 @@ class PANet(maskrcnn.MaskRCNN):
     if self.normalization == 'group':
       self._check_groups()
 
+  def check_detections(self, user: str):
+    """Raises InputError for what `PortableDetectionGenerator` does not do.
+
+    Args:
+      user: who needs them, for the message.
+    """
+    generator = self.detection_generator
+    for name, wanted in (('soft_nms_sigma', None), ('apply_nms', True),
+                         ('use_sigmoid_probability', False)):
+      if getattr(generator, name) != wanted:
+        raise errors.InputError(
+            f'task.model.detection_generator.{name} is '
+            f'{getattr(generator, name)}; {user} needs {wanted}')
+    # Model Garden's loops let suppressed boxes suppress others below 0.5.
+    if (generator.nms_iou_threshold < 0.5
+        and generator.nms_version in ('v2', 'v3')):
+      raise errors.InputError(
+          'task.model.detection_generator.nms_iou_threshold is '
+          f'{generator.nms_iou_threshold}, where nms_version '
+          f'{generator.nms_version} drops too many boxes and {user} would not '
+          'equal it; set nms_version: batched')
+
   def _check_mask_branch(self):
     source = int(self.fc_source[-1])
     if self.fully_connected_fusion and source > self.mask_head.num_convs:
@@ -231,6 +251,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
   """PANet on COCO-format data.
 
   Attributes:
+    inference: scales, flips, voting and ensembles of prediction.
     seed: fixes initial weights, sampling and augmentation; None draws anew.
     annotation_file: ground truth for evaluation; None reads it from the
       validation shards.
@@ -246,5 +267,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
           is_training=False, drop_remainder=False))
   losses: maskrcnn.Losses = dataclasses.field(
       default_factory=lambda: maskrcnn.Losses(l2_weight_decay=1e-4))
+  inference: inference_config.Inference = dataclasses.field(
+      default_factory=inference_config.Inference)
   seed: Optional[int] = None
   init_labels: List[int] = dataclasses.field(default_factory=list)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from typing import Callable
+from typing import Callable, Mapping
 
 from absl import logging
 from orbit import controller as orbit_controller
@@ -17,6 +17,15 @@ def duration(seconds: float) -> str:
   if seconds < 3600:
     return f'{seconds // 60} min {seconds % 60} s'
   return f'{seconds // 3600} h {seconds % 3600 // 60} min'
+
+
+def print_metrics(metrics: Mapping[str, float]):
+  """The main ones of COCO's metrics in one line, under Model Garden's names."""
+  print('evaluation | ' + ' '.join(
+      f'{name} {metrics[name]:.3f}'
+      for kind in ('', 'mask_') for name in (
+          f'{kind}AP', f'{kind}AP50', f'{kind}AP75', f'{kind}APs',
+          f'{kind}APm', f'{kind}APl') if name in metrics), flush=True)
 
 
 class TrainProgress:

@@ -233,11 +233,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     # Every worker saw its own shard.
     all_workers.merge(self.coco_metric, tf.distribute.get_strategy())
     logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
-    print('evaluation | ' + ' '.join(
-        f'{name} {logs[name]:.3f}'
-        for kind in ('', 'mask_') for name in (
-            f'{kind}AP', f'{kind}AP50', f'{kind}AP75', f'{kind}APs',
-            f'{kind}APm', f'{kind}APl') if name in logs), flush=True)
+    progress.print_metrics(logs)
     return logs
 
 

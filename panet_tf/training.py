@@ -16,9 +16,11 @@ import tf_keras
 from panet_tf import errors
 from panet_tf import experiments
 from panet_tf import files
+from panet_tf import inference_config
 from panet_tf import progress
 from panet_tf import task as _  # Registers PANetTask.
 from panet_tf.dataloaders import tfrecord
+from panet_tf.inference import evaluate_shards
 
 
 def exit_with_one_line(function: Callable[..., Any], **kwargs):
@@ -43,7 +45,7 @@ def run(experiment: str, mode: str, model_dir: str,
 
   Args:
     experiment: registered name.
-    mode: train, eval, train_and_eval, continuous_eval (evaluates checkpoints
+    mode: train, eval (with `task.inference`), train_and_eval, continuous_eval (evaluates checkpoints
       as another process writes them) or continuous_train_and_eval (evaluates
       after every checkpoint instead of every `validation_interval`).
     model_dir: checkpoints, summaries, params.yaml, metrics. A run found there
@@ -76,6 +78,9 @@ def run(experiment: str, mode: str, model_dir: str,
       all_reduce_alg=params.runtime.all_reduce_alg,
       num_gpus=params.runtime.num_gpus,
       tpu_address=params.runtime.tpu)
+  if mode == 'eval' and not params.task.inference.is_plain:
+    evaluate_shards.evaluate_shards(params, model_dir)
+    return
   with strategy.scope():
     task = task_factory.get_task(params.task, logging_dir=model_dir)
   _run_loop(params, strategy, task, mode, model_dir)
@@ -114,6 +119,7 @@ def prepare(params: cfg.ExperimentConfig, mode: str) -> Dict[str, Any]:
         f'task.model.num_classes is 0 and {used[0].input_path} has no '
         '.dataset.json beside it: set it to the number of categories plus 1')
   task.model.check()
+  inference_config.apply(task)
   if task.seed is not None:
     task.train_data.seed = task.seed
     task.train_data.deterministic = True

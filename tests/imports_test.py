@@ -19,7 +19,8 @@ MAY_IMPORT = {
     'class_transfer': {'errors'},
     'progress': set(),
     'visualize': set(),
-    'config': {'errors'},
+    'config': {'errors', 'inference_config'},
+    'inference_config': {'errors', 'ops'},
     'experiments': {'config', 'errors'},
     'ops': set(),
     'modeling': {'ops'},
@@ -28,13 +29,15 @@ MAY_IMPORT = {
     'evaluation': _LEAVES | {'ops', 'dataloaders', 'inference'},
     'task': _LEAVES | {'config', 'factory', 'dataloaders', 'evaluation'},
     'inference': _LEAVES | {'ops', 'modeling', 'dataloaders', 'evaluation',
-                            'config', 'experiments', 'factory', 'task'},
+                            'config', 'experiments', 'factory', 'inference_config',
+                            'task'},
     'serving': _LEAVES | {'ops', 'modeling', 'dataloaders', 'inference',
                           'evaluation', 'config', 'factory', 'task'},
     'convert': _LEAVES | {'modeling', 'config', 'factory'},
-    'training': _LEAVES | {'config', 'experiments', 'task', 'dataloaders'},
+    'training': _LEAVES | {'config', 'experiments', 'inference',
+                           'inference_config', 'task', 'dataloaders'},
 }
-FRONT_ENDS = {'cli', 'cli_data', '__init__'}  # They may import anything.
+FRONT_ENDS = {'cli', 'cli_data', 'cli_predict', '__init__'}  # They may import anything.
 
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(

@@ -10,6 +10,7 @@ from panet_tf.evaluation import coco
 from panet_tf.evaluation import coco_detections
 from panet_tf.evaluation import coco_instances
 from panet_tf.evaluation import coco_results
+from panet_tf.inference import detections as detections_lib
 from panet_tf.ops import paste_masks
 
 
@@ -76,6 +77,11 @@ class CocoEvaluator:
     """Images seen so far."""
     return len(self._detections)
 
+  @property
+  def num_truth_images(self):
+    """Images of the ground truth."""
+    return len(self._images)
+
   def update_state(self, groundtruths, predictions):
     """Adds a batch; an image that was seen before is skipped.
 
@@ -110,6 +116,23 @@ class CocoEvaluator:
           'records made from this annotation file?')
     return self._places[str(text)]
 
+  def add_image(self, source_id, found, height, width):
+    """Adds one image's detections, in its own pixels.
+
+    Args:
+      source_id: as `update_state`.
+      found: dict, see `inference.detections.Detector.detect`.
+      height: int, of the image.
+      width: int.
+
+    Raises:
+      InputError: see `update_state`.
+    """
+    place = self._place(source_id)
+    self._detections[place] = self._in_image(
+        place, (height, width), found, found['detection_boxes'],
+        lambda: detections_lib.image_rles(found, height, width))
+
   def _image_detections(self, place, image):
     """One image's detections, back in original pixels."""
     count = int(image['num_detections'])
@@ -117,7 +140,16 @@ class CocoEvaluator:
     size = int(height), int(width)
     boxes = image['detection_boxes'][:count].astype(np.float64)
     boxes = (boxes + np.tile(offset, 2)) / np.tile(scale, 2)
-    labels = image['detection_classes'][:count].astype(np.int64)
+    found = {key: image[key][:count] for key in (
+        'detection_scores', 'detection_classes')}
+    # The mask lies in the frame of the whole box, also of a part outside.
+    return self._in_image(place, size, found, boxes, lambda: (
+        paste_masks.encode_masks(
+            image['detection_masks'][:count], boxes, *size)))
+
+  def _in_image(self, place, size, found, boxes, rles):
+    """Checks an image's detections; `rles` is called if masks are scored."""
+    labels = found['detection_classes'].astype(np.int64)
     known = self._images[place]
     coco_results.check_labels(labels, known['id'], self._category_ids)
     counts = []
@@ -128,13 +160,10 @@ class CocoEvaluator:
             f'image {known["id"]!r} has (height, width) {known_size} in the '
             f'ground truth and {size} in the records: were they made from this '
             'annotation file?')
-      # The mask lies in the frame of the whole box, also of a part outside.
-      rles = paste_masks.encode_masks(
-          image['detection_masks'][:count], boxes, *size)
-      counts = [rle['counts'] for rle in rles]
+      counts = [rle['counts'] for rle in rles()]
     return coco_detections.Detections(
-        size, np.clip(boxes, 0, [height, width, height, width]),
-        image['detection_scores'][:count].astype(np.float64), labels, counts)
+        size, np.clip(boxes.astype(np.float64), 0, [*size, *size]),
+        found['detection_scores'].astype(np.float64), labels, counts)
 
   def result(self):
     """Flat float32 metrics under Model Garden's names: 'AP', 'mask_ARmax1'."""

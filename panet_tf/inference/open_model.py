@@ -2,7 +2,7 @@
 
 import functools
 import os
-from typing import Callable, Optional, Sequence
+from typing import Callable, Optional, Sequence, Union
 
 from panet_tf import errors
 from panet_tf.inference import detections
@@ -12,7 +12,7 @@ from panet_tf.inference import runtimes
 _FILES = {'.tflite': runtimes.LiteRTPredictor, '.onnx': runtimes.OnnxPredictor}
 
 
-def open_model(path: str, experiment: str = '',
+def open_model(models: Union[str, Sequence[str]], experiment: str = '',
                config_files: Sequence[str] = (),
                params_override: str = '') -> detections.Detector:
   """Opens whatever lies at a path.
@@ -20,9 +20,10 @@ def open_model(path: str, experiment: str = '',
   TensorFlow is imported for a SavedModel, Model Garden for a checkpoint.
 
   Args:
-    path: .tflite or .onnx file; SavedModel, or folder of its versions, of which
-      the newest is taken; folder that training wrote, or one of its checkpoints
-      without .index.
+    models: .tflite or .onnx file; SavedModel, or folder of its versions, of
+      which the newest is taken; folder that training wrote, or one of its
+      checkpoints without .index. Several checkpoints are an ensemble, whose
+      first makes the proposals; none, the one that the configuration lists.
     experiment: of a checkpoint, see `Predictor.from_checkpoint`.
     config_files: the same.
     params_override: the same.
@@ -31,13 +32,20 @@ def open_model(path: str, experiment: str = '',
     InputError: there is no model, one that does not open, or options of a
       checkpoint beside an export.
   """
-  export = _export(path)
-  if not export:
-    _check_checkpoint(path)
+  paths = [models] if isinstance(models, str) else list(models)
+  exports = {path: _export(path) for path in paths}
+  path = next((path for path in paths if exports[path]), None)
+  if path is None:
+    for path in paths:
+      _check_checkpoint(path)
     # pylint: disable-next=import-outside-toplevel
-    from panet_tf.inference import predictor
-    return predictor.Predictor.from_checkpoint(
-        path, experiment, config_files, params_override)
+    from panet_tf.inference import ensemble
+    return ensemble.open_checkpoints(
+        paths, experiment, config_files, params_override)
+  if len(paths) > 1:
+    raise errors.InputError(
+        f'{path} is an exported model; the models of an ensemble must be '
+        'checkpoints')
   for option, value in (('experiment', experiment),
                         ('config_file', config_files),
                         ('params_override', params_override)):
@@ -45,7 +53,7 @@ def open_model(path: str, experiment: str = '',
       raise errors.InputError(
           f'--{option} goes with a checkpoint; {path} is an exported model, '
           'whose configuration is in it')
-  return export()
+  return exports[path]()
 
 
 def _export(path: str) -> Optional[Callable[[], detections.Detector]]:

@@ -12,6 +12,7 @@ from panet_tf import checkpoints
 from panet_tf import errors
 from panet_tf import experiments
 from panet_tf import files
+from panet_tf import inference_config
 from panet_tf import task as panet_task
 from panet_tf.dataloaders import shards
 from panet_tf.inference import detections
@@ -57,8 +58,9 @@ class Predictor(detections.Detector):
     self._model = model
     self._parser = panet_task.build_parser(
         config, params.task.validation_data)
-    self._run = tf.function(self._forward, input_signature=[
+    self._prepare = tf.function(self._parser.eval_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
+    self._run = tf.function(self._forward)
 
   @classmethod
   def from_checkpoint(cls, checkpoint: str, experiment: str = '',
@@ -83,23 +85,30 @@ class Predictor(detections.Detector):
     checkpoints.restore(model, path)
     return cls(model, params, info)
 
-  def _forward(self, image):
-    pixels, image_info = self._parser.eval_image(image)
-    anchors = {level: boxes[tf.newaxis]
-               for level, boxes in self._parser.anchors().items()}
+  def _forward(self, pixels, image_info):
+    anchors = {
+        level: tf.tile(boxes[tf.newaxis], [tf.shape(pixels)[0], 1, 1, 1])
+        for level, boxes in self._parser.anchors().items()}
     outputs = self._model(
-        pixels[tf.newaxis], image_shape=image_info[tf.newaxis, 1],
-        anchor_boxes=anchors, training=False)
-    count = outputs['num_detections'][0]
+        pixels, image_shape=image_info[:, 1], anchor_boxes=anchors,
+        training=False)
     found = {
-        key: value[0, :count] for key, value in outputs.items()
+        key: value for key, value in outputs.items()
         if key in ('detection_boxes', 'detection_scores', 'detection_classes',
-                   'detection_masks')}
-    found['detection_boxes'] /= tf.tile(image_info[2], [2])
+                   'detection_masks', 'num_detections')}
+    found['detection_boxes'] /= tf.tile(image_info[:, 2:3], [1, 1, 2])
     return found
 
   def _detect(self, image):
-    return {key: value.numpy() for key, value in self._run(image).items()}
+    return self._detect_many([image])[0]
+
+  def _detect_many(self, images):
+    pixels, image_info = zip(*(self._prepare(image) for image in images))
+    found = {key: value.numpy() for key, value in self._run(
+        tf.stack(pixels), tf.stack(image_info)).items()}
+    counts = found.pop('num_detections')
+    return [{key: value[i, :count] for key, value in found.items()}
+            for i, count in enumerate(counts)]
 
 
 def read_run(
@@ -129,6 +138,7 @@ def read_run(
   if info and not params.task.model.num_classes:
     params.task.model.num_classes = len(info['categories']) + 1
   params.task.init_checkpoint = None
+  inference_config.apply(params.task)
   return path, params, info
 
 

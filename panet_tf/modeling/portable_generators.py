@@ -14,6 +14,8 @@ from official.vision.ops import box_ops
 from panet_tf.modeling import roi_generator
 from panet_tf.ops import nms
 
+BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
+
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class PortableROIGenerator(roi_generator.ROIGenerator):
@@ -76,11 +78,23 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     """See Model Garden's."""
     if not bbox_per_class:
       raise ValueError('boxes must be per class')
-    config = self.get_config()
+    return self.suppress(*self.decode(
+        raw_boxes, raw_scores, anchor_boxes, image_shape, regression_weights))
+
+  def decode(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
+             regression_weights=None):
+    """Arguments of a call to boxes [B, N, K, 4] and scores [B, N, K].
+
+    K is without background; boxes are clipped to the image.
+    """
     decoded = self._decode(raw_boxes, raw_scores, anchor_boxes, image_shape,
                            regression_weights)
+    return decoded['decoded_boxes'], decoded['decoded_box_scores']
+
+  def suppress(self, boxes, scores):
+    """What `decode` gives to detections, as a call does."""
+    config = self.get_config()
     # Each class of each image is a set of boxes: [B * K, N, ...].
-    boxes, scores = decoded['decoded_boxes'], decoded['decoded_box_scores']
     num_boxes, num_classes = scores.shape[1:]
     boxes, scores = _best(
         tf.reshape(tf.transpose(boxes, [0, 2, 1, 3]), [-1, num_boxes, 4]),

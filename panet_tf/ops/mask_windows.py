@@ -121,8 +121,9 @@ def window_of(box: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _bounds(crop):
   """First and last row and column that are set: [4] int64, zeros if none."""
-  rows = np.flatnonzero(crop.any(1))
-  if not rows.size:
+  # Columns first: that reads whole rows of memory.
+  columns = np.flatnonzero(crop.any(0))
+  if not columns.size:
     return np.zeros(4, np.int64)
-  columns = np.flatnonzero(crop[rows[0]:rows[-1] + 1].any(0))
+  rows = np.flatnonzero(crop[:, columns[0]:columns[-1] + 1].any(1))
   return np.array([rows[0], columns[0], rows[-1] + 1, columns[-1] + 1])

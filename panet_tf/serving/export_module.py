@@ -18,8 +18,6 @@ from panet_tf import task as panet_task
 from panet_tf.modeling import panet_model
 from panet_tf.modeling import portable_generators
 
-_BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
-
 
 def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   """`factory.build_panet` with parts that other runtimes know.
@@ -31,7 +29,8 @@ def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   Raises:
     InputError: the configuration asks for what an export does not have.
   """
-  _check(config)
+  config.check_detections('an export')
+  _check_proposals(config.roi_generator)
   parts = dict(factory.build_panet(config).get_config())
   for name in ('roi_aligner', 'mask_roi_aligner'):
     if parts[name] is not None:
@@ -47,29 +46,15 @@ def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   return panet_model.PANetModel(**parts)
 
 
-def _check(config):
-  """Raises InputError for what exports would do in another way."""
-  generator, proposals = config.detection_generator, config.roi_generator
-  for name, wanted in (('soft_nms_sigma', None), ('apply_nms', True),
-                       ('use_sigmoid_probability', False)):
-    if getattr(generator, name) != wanted:
-      raise errors.InputError(
-          f'task.model.detection_generator.{name} is '
-          f'{getattr(generator, name)}; an export needs {wanted}')
+def _check_proposals(config):
+  """Raises InputError for proposals that an export would make in another way."""
   # Model Garden's loops let suppressed boxes suppress others below 0.5.
-  if (generator.nms_iou_threshold < 0.5
-      and generator.nms_version in ('v2', 'v3')):
-    raise errors.InputError(
-        'task.model.detection_generator.nms_iou_threshold is '
-        f'{generator.nms_iou_threshold}, where nms_version '
-        f'{generator.nms_version} drops too many boxes and no export would '
-        'equal it; set nms_version: batched')
-  if (0.0 < proposals.test_nms_iou_threshold < 0.5
-      and not proposals.use_batched_nms):
+  if (0.0 < config.test_nms_iou_threshold < 0.5
+      and not config.use_batched_nms):
     raise errors.InputError(
         'task.model.roi_generator.test_nms_iou_threshold is '
-        f'{proposals.test_nms_iou_threshold}, where Model Garden drops too '
-        'many boxes and no export would equal it; set use_batched_nms: true')
+        f'{config.test_nms_iou_threshold}, where Model Garden drops too many '
+        'boxes and no export would equal it; set use_batched_nms: true')
 
 
 class ExportModule(tf.Module):
@@ -121,7 +106,8 @@ class ExportModule(tf.Module):
     rois, _ = model.roi_generator(
         rpn_boxes, rpn_scores, self.parser.anchors(), shape, False)
     found = model.detection_generator(
-        *reversed(model.classify(features, rois)), rois, shape, _BOX_WEIGHTS)
+        *reversed(model.classify(features, rois)), rois, shape,
+        portable_generators.BOX_WEIGHTS)
     boxes, labels = found['detection_boxes'], found['detection_classes']
     count = found['num_detections']
     valid = tf.range(boxes.shape[1]) < count[:, tf.newaxis]
