@@ -6,9 +6,9 @@
   panet data anchors      anchors that fit the boxes of a data set
   panet data coco         COCO JSON and images to TFRecord shards
   panet data shapes       generated scenes: images, COCO JSON and shards
-  panet evaluate          AP of a COCO results file
-  panet predict           boxes, masks and pictures, from a checkpoint, a
-                          SavedModel, a .tflite or an .onnx file
+  panet evaluate          AP of a COCO results file, or of a model
+  panet predict           boxes, masks and pictures, of images and videos,
+                          from a checkpoint or what export.py made of it
   panet serve-client      the same from a running TensorFlow Serving
   panet submit cityscapes a COCO results file as the benchmark takes it
 """
@@ -25,21 +25,32 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top
 from panet_tf import cli_data
+from panet_tf import cli_predict
 from panet_tf import errors
 from panet_tf.serving import client_verb
 
 
 def _evaluate(args):
   from panet_tf.evaluation import evaluate
+  status, predictions = 0, args.predictions
+  if bool(predictions) == bool(args.models or args.images):
+    raise errors.InputError(
+        '--predictions, or --checkpoint with --images: one of them is needed')
+  if not predictions:
+    from panet_tf.inference import predict
+    status = predict.predict(
+        images=args.images, output_dir=args.output_dir,
+        annotations=args.annotations, max_pictures=0,
+        **cli_predict.model_arguments(args))
+    predictions = os.path.join(args.output_dir, 'predictions.json')
   if args.cityscapes_root:
     evaluate.evaluate_cityscapes(
-        args.predictions, args.annotations, args.output_dir,
-        args.cityscapes_root)
+        predictions, args.annotations, args.output_dir, args.cityscapes_root)
   else:
     evaluate.evaluate_predictions(
-        args.predictions, args.annotations, args.output_dir,
-        args.max_detections)
+        predictions, args.annotations, args.output_dir, args.max_detections)
   print(f'written: {os.path.join(args.output_dir, "metrics.json")}')
+  return status
 
 
 def _submit_cityscapes(args):
@@ -53,20 +64,14 @@ def _submit_cityscapes(args):
         'zip -r ../submission.zip .')
 
 
-def _predict(args):
-  from panet_tf.inference import predict
-  predict.predict(
-      args.model, args.images, args.output_dir,
-      experiment=args.experiment, config_files=args.config_file,
-      params_override=args.params_override,
-      score_threshold=args.score_threshold, annotations=args.annotations,
-      max_pictures=args.max_pictures)
-
-
 def _add_result_verbs(verbs):
-  evaluate = verbs.add_parser('evaluate', help='AP of a COCO results file')
-  evaluate.add_argument('--predictions', required=True,
+  evaluate = verbs.add_parser(
+      'evaluate', help='AP of a COCO results file, or of a model')
+  evaluate.add_argument('--predictions', default='',
                         help='COCO results JSON, as `panet predict` writes')
+  evaluate.add_argument('--images', nargs='+', default=[],
+                        help='folders or globs that a model is run on')
+  cli_predict.add_model_arguments(evaluate)
   evaluate.add_argument('--annotations', required=True,
                         help='COCO instances JSON')
   evaluate.add_argument('--output_dir', default='.',
@@ -76,24 +81,6 @@ def _add_result_verbs(verbs):
   evaluate.add_argument('--cityscapes_root', default='',
                         help="folder with gtFine: the benchmark's own AP")
   evaluate.set_defaults(run=_evaluate)
-  predict = verbs.add_parser('predict', help='run a model on images')
-  predict.add_argument(
-      '--model', '--checkpoint', required=True,
-      help='model_dir of a training or one checkpoint; or a SavedModel (or the '
-      'folder of its versions), .tflite or .onnx file of export.py')
-  predict.add_argument('--images', required=True, help='folder or glob')
-  predict.add_argument('--output_dir', required=True)
-  predict.add_argument('--experiment', default='',
-                       help='default: params.yaml beside the checkpoint')
-  predict.add_argument('--config_file', action='append', default=[])
-  predict.add_argument('--params_override', default='')
-  predict.add_argument('--score_threshold', type=float, default=0.5,
-                       help='of what is drawn; predictions.json has all')
-  predict.add_argument('--annotations', default='',
-                       help='COCO JSON that gives the images their ids')
-  predict.add_argument('--max_pictures', type=int, default=None,
-                       help='draw at most this many')
-  predict.set_defaults(run=_predict)
   submit = verbs.add_parser('submit', help='results as a benchmark takes them')
   cityscapes = submit.add_subparsers(dest='kind', required=True).add_parser(
       'cityscapes', help='text files and mask PNGs')
@@ -113,6 +100,7 @@ def main(argv=None) -> int:
   verbs = parser.add_subparsers(dest='verb', required=True)
   cli_data.add_verbs(verbs)
   _add_result_verbs(verbs)
+  cli_predict.add_verb(verbs)
   client_verb.add_verb(verbs)
   args = parser.parse_args(argv)
   try:

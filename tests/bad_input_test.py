@@ -99,14 +99,6 @@ def test_checkpoint_folder_without_checkpoint(folder, capsys):
   assert 'holds no checkpoint' in line and not (folder / 'out').exists()
 
 
-def test_unreadable_image_to_predict(folder, capsys):
-  (folder / 'b.png').write_bytes(b'no image')
-  line = _line(capsys, [
-      'predict', '--checkpoint', folder, '--images', folder,
-      '--output_dir', folder / 'out'])
-  assert 'b.png' in line and not (folder / 'out').exists()
-
-
 def test_predictions_that_are_no_results(folder, capsys):
   (folder / 'p.json').write_text('{"a": 1}')
   line = _line(capsys, [

@@ -18,6 +18,7 @@ from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
 _PNG_BIT_DEPTH_AT = 24
+_STRIP_HEIGHT = 256  # Pixels.
 # Not a stuffed 0xff, a restart or a fill byte: these are part of a scan.
 _JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]')
 # Whatever Pillow's readers raise on a damaged file.
@@ -67,7 +68,7 @@ def encode_image(image_dir, image):
 def _encoded(data, pixels, image, where):
   """`encode_image` for an open Pillow image."""
   if pixels.format == 'TIFF':  # Pillow itself turns it, when it is loaded.
-    pixels = ImageOps.exif_transpose(pixels)
+    ImageOps.exif_transpose(pixels, in_place=True)
   orientation = pixels.getexif().get(_EXIF_ORIENTATION, 1)
   raw_size = pixels.size
   size = raw_size[::-1] if orientation in (5, 6, 7, 8) else raw_size
@@ -136,7 +137,10 @@ def _to_rgb(pixels, where):
     grey = np.clip(np.asarray(pixels).astype(np.int64), 0, 65535)
     pixels = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
   # A new image: nothing of the old one (EXIF, colour key) is saved along.
-  return Image.fromarray(np.asarray(pixels.convert('RGB')))
+  rgb = Image.new('RGB', pixels.size)
+  for top, strip in _rgb_strips(pixels):
+    rgb.paste(strip, (0, top))
+  return rgb
 
 
 def mask_png(rle):
@@ -210,4 +214,18 @@ def read_rgb(path):
 def decode_rgb(data):
   """Bytes of `encode_image`, as [height, width, 3] uint8."""
   with Image.open(io.BytesIO(data)) as pixels:
-    return np.asarray(pixels.convert('RGB'))
+    rgb = np.empty([pixels.height, pixels.width, 3], np.uint8)
+    for top, strip in _rgb_strips(pixels):
+      rgb[top:top + strip.height] = np.asarray(strip)
+  return rgb
+
+
+def _rgb_strips(pixels):
+  """An image in RGB, as (first row, rows of it).
+
+  Pillow's ways to another mode and to an array copy an image several times; of
+  one of 10,000 x 10,000 pixels that is more than the model takes.
+  """
+  for top in range(0, pixels.height, _STRIP_HEIGHT):
+    below = min(top + _STRIP_HEIGHT, pixels.height)
+    yield top, pixels.crop((0, top, pixels.width, below)).convert('RGB')

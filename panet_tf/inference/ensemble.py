@@ -10,22 +10,17 @@ are merged. Phase 2 finds their masks, on the same features.
 
 import collections
 import contextlib
-import dataclasses
-import functools
 import gc
 from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
-from official.core import config_definitions as cfg
 
 from panet_tf import errors
 from panet_tf import experiments
-from panet_tf import inference_config
-from panet_tf import task as panet_task
 from panet_tf.inference import detections
+from panet_tf.inference import members as members_lib
 from panet_tf.inference import merging
 from panet_tf.inference import predictor
-from panet_tf.inference import preprocessing
 from panet_tf.inference import stages as stages_lib
 from panet_tf.inference import test_time_augmentation
 from panet_tf.ops import mask_voting
@@ -33,38 +28,6 @@ from panet_tf.ops import voting
 
 _Place = Tuple[int, int]  # Number of the image and of its copy.
 _View = test_time_augmentation.View
-
-
-@dataclasses.dataclass
-class Member:
-  """One checkpoint of an ensemble.
-
-  Attributes:
-    path: of the checkpoint.
-    params: its experiment.
-    categories: {'label', 'id', 'name'}, in order of label.
-  """
-  path: str
-  params: cfg.ExperimentConfig
-  categories: List[Dict[str, Any]]
-
-  @classmethod
-  def read(cls, checkpoint: str, *args) -> 'Member':
-    """What lies beside a checkpoint; arguments of `predictor.read_run`."""
-    path, params, info = predictor.read_run(checkpoint, *args)
-    return cls(path, params, predictor.categories_of(
-        info, params.task.model.num_classes))
-
-  @property
-  def include_mask(self) -> bool:
-    return self.params.task.model.include_mask
-
-  @functools.cached_property
-  def rule(self) -> preprocessing.Preprocessing:
-    """How it sees an image without augmentation."""
-    task = self.params.task
-    return preprocessing.Preprocessing.from_dict(panet_task.build_parser(
-        task.model, task.validation_data).eval_rule())
 
 
 class Ensemble(detections.Detector):
@@ -77,7 +40,7 @@ class Ensemble(detections.Detector):
     categories: {'label', 'id', 'name'} of each class, in order of label.
   """
 
-  def __init__(self, members: Sequence[Member]):
+  def __init__(self, members: Sequence[members_lib.Member]):
     """Checks that models go together, and loads them.
 
     Args:
@@ -88,7 +51,7 @@ class Ensemble(detections.Detector):
       InputError: they have other categories or mask sizes, nothing has the
         masks that are to be voted on, or a checkpoint does not fit.
     """
-    _check_members(members)
+    members_lib.check(members)
     self._members, base = list(members), members[0].params.task
     self._options = base.inference
     self.categories = members[0].categories
@@ -225,7 +188,8 @@ class Ensemble(detections.Detector):
       result['detection_masks'] = mask_voting.mask_voting(
           union.boxes, union.scores, union.classes,
           np.concatenate([part for place, part in masks.items()
-                          if place[0] == number]), kept, height=size[0], width=size[1],
+                          if place[0] == number]),
+          kept, height=size[0], width=size[1],
           iou_threshold=self._options.mask_voting_iou)
     else:
       result['detection_masks'] = masks[number]
@@ -267,50 +231,6 @@ def _of_image(parts, number):
           for one in several]
 
 
-def _check_members(members):
-  """Raises InputError for models that do not go together."""
-  base = members[0]
-  sizes = {}
-  for member in members:
-    if member.categories != base.categories:
-      raise errors.InputError(
-          f'{member.path} has other categories than {base.path}; the models of '
-          'an ensemble must be of one data set')
-    if member.include_mask:
-      size = 2 * member.params.task.model.mask_roi_aligner.crop_size
-      sizes.setdefault(size, member.path)
-  if len(sizes) > 1:
-    raise errors.InputError(
-        'the models of an ensemble have masks of different sizes: ' + ', '.join(
-            f'{path} {size}' for size, path in sizes.items()))
-  options = base.params.task.inference
-  for name in ('mask_voting', 'tighten_boxes'):
-    if getattr(options, name) and not sizes:
-      raise errors.InputError(
-          f'task.inference.{name} is true, but {base.path} has no mask branch')
-
-
-def read_members(listed: Sequence[inference_config.EnsembleMember],
-                 options: inference_config.Inference, *args) -> List[Member]:
-  """The models of `task.inference.ensemble`, merged as `options` say.
-
-  Args:
-    listed: checkpoints, and the backbones they must have.
-    options: of the whole.
-    *args: see `Member.read`.
-
-  Raises:
-    InputError: one is missing, or has another backbone.
-  """
-  members = [Member.read(member.checkpoint, *args) for member in listed]
-  for number, (member, wanted) in enumerate(zip(members, listed)):
-    inference_config.check_backbone(
-        number, wanted, member.params.task.model.backbone)
-  members[0].params.task.inference = options
-  inference_config.apply(members[0].params.task)
-  return members
-
-
 def open_checkpoints(
     checkpoints: Sequence[str], experiment: str = '',
     config_files: Sequence[str] = (), params_override: str = ''
@@ -336,8 +256,9 @@ def open_checkpoints(
         'be one of them' if checkpoints else
         'no model is named; it must be --model, or task.inference.ensemble')
   arguments = experiment, config_files, params_override
-  members = ([Member.read(path, *arguments) for path in checkpoints]
-             or read_members(named.ensemble, named, *arguments))
+  members = (
+      [members_lib.Member.read(path, *arguments) for path in checkpoints]
+      or members_lib.read_listed(named.ensemble, named, *arguments))
   if len(members) == 1 and members[0].params.task.inference.is_plain:
     return predictor.Predictor.from_checkpoint(
         checkpoints[0], experiment, config_files, params_override)

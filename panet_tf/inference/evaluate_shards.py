@@ -18,6 +18,7 @@ from panet_tf import progress
 from panet_tf.dataloaders import parser
 from panet_tf.dataloaders import shards
 from panet_tf.inference import ensemble
+from panet_tf.inference import members
 from panet_tf.inference import predictor
 
 
@@ -59,10 +60,10 @@ def _members(params, model_dir):
     info_path = os.path.join(model_dir, files.DATASET_INFO)
     info = (shards.read_sidecar(info_path)
             if os.path.exists(info_path) else None)
-    return [ensemble.Member(
+    return [members.Member(
         checkpoints.find(model_dir), params,
         predictor.categories_of(info, params.task.model.num_classes))]
-  return ensemble.read_members(listed, params.task.inference)
+  return members.read_listed(listed, params.task.inference)
 
 
 def _images(data: cfg.DataConfig) -> Iterator[Tuple[bytes, np.ndarray]]:

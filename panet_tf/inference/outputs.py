@@ -3,15 +3,19 @@
 `panet predict` and `panet serve-client` write the same.
 """
 
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 from PIL import Image
 
+from panet_tf import errors
 from panet_tf import files
 from panet_tf import visualize
+from panet_tf.dataloaders import coco_json
+from panet_tf.dataloaders import segmentation
 from panet_tf.evaluation import coco_results
 from panet_tf.inference import detections as detections_lib
+from panet_tf.ops import mask_windows
 
 
 def results(found: Mapping[str, np.ndarray], image_id: Any, height: int,
@@ -32,8 +36,56 @@ def results(found: Mapping[str, np.ndarray], image_id: Any, height: int,
       found['detection_classes'], rles, category_ids)
 
 
+def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
+                 width: int, labels: Mapping[int, int]) -> Dict[str, Any]:
+  """An image's annotations in the form of its detections, for `draw`.
+
+  Args:
+    annotations: COCO annotations of the image, see `coco_json`.
+    height: of the image, pixels.
+    width: of the image, pixels.
+    labels: of each category id.
+
+  Returns:
+    As `detections.Detector.detect`, with scores of 1, `detection_iscrowd` [N]
+    bool and, if any has a segmentation, `detection_masks` as `MaskWindows`.
+    What lies outside of the image is left out.
+
+  Raises:
+    InputError: a category without a label, a malformed segmentation or box.
+  """
+  rows, crops, has_masks = [], [], False
+  for annotation in annotations:
+    if annotation['category_id'] not in labels:
+      raise errors.InputError(
+          f'annotation {annotation.get("id")!r}: category_id '
+          f'{annotation["category_id"]!r} is none of the model\'s, which are '
+          f'{sorted(labels)!r:.80}')
+    rle = coco_json.annotation_mask_rle(annotation, height, width)
+    box = coco_json.annotation_box(annotation, rle, height, width)
+    if box is None:
+      continue
+    has_masks |= rle is not None
+    rows.append((box, labels[annotation['category_id']],
+                 bool(annotation.get('iscrowd'))))
+    crops.append((0, np.zeros([0, 0], bool)) if rle is None
+                 else segmentation.byte_columns(rle))
+  x, y, w, h = np.array([row[0] for row in rows]).reshape(-1, 4).T
+  found = {
+      'detection_boxes': np.stack([y, x, y + h, x + w], 1).astype(np.float32),
+      'detection_scores': np.ones(len(rows), np.float32),
+      'detection_classes': np.array([row[1] for row in rows], np.int32),
+      'detection_iscrowd': np.array([row[2] for row in rows], bool)}
+  if has_masks:
+    found['detection_masks'] = mask_windows.MaskWindows(
+        [(0, column) for column, _ in crops],
+        [crop.astype(bool) for _, crop in crops]).tightened()
+  return found
+
+
 def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
-         names: Mapping[int, str], score_threshold: float, path: str):
+         names: Mapping[int, str], score_threshold: float, path: str,
+         truth: Optional[Mapping[str, np.ndarray]] = None):
   """Draws detections into a PNG file, written whole or not at all.
 
   Args:
@@ -42,6 +94,7 @@ def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
     names: of the classes in `found`.
     score_threshold: detections below it are not drawn.
     path: of the file.
+    truth: of `ground_truth`, to be drawn to the left of the detections.
 
   Raises:
     InputError: the file cannot be written.
@@ -49,8 +102,12 @@ def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
   keep = found['detection_scores'] >= score_threshold
   shown = {name: array[keep] for name, array in found.items()}
   if 'detection_masks' in shown:
-    shown['detection_masks'] = detections_lib.image_masks(
+    shown['detection_masks'] = detections_lib.mask_windows(
         shown, *image.shape[:2])
-  picture = visualize.draw_detections(image, shown, names, score_threshold)
+  if truth is None:
+    picture = visualize.draw_detections(image, shown, names, score_threshold)
+  else:
+    picture = visualize.draw_side_by_side(
+        image, shown, truth, names, score_threshold)
   with files.written_whole(path) as temporary:
-    Image.fromarray(np.asarray(picture)).save(temporary, 'png')
+    Image.fromarray(picture).save(temporary, 'png')

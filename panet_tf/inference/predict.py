@@ -1,93 +1,186 @@
-"""`panet predict`: pictures and COCO results for a folder of images."""
+"""`panet predict`: pictures and COCO results of images and videos."""
 
 import collections
+import itertools
 import os
-import pathlib
-from typing import Dict, List, Optional, Sequence
+import sys
+import time
+from typing import Optional, Sequence, Union
 
 import tqdm
 
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.dataloaders import coco_json
-from panet_tf.dataloaders import image_bytes
+from panet_tf.inference import detections
+from panet_tf.inference import frames
+from panet_tf.inference import gallery
 from panet_tf.inference import image_files
 from panet_tf.inference import open_model
 from panet_tf.inference import outputs
+from panet_tf.inference import partial_results
+from panet_tf.inference import prediction_run
+from panet_tf.inference import tiles
 
 
-def predict(model: str, images: str, output_dir: str, *,
+def predict(models: Union[str, Sequence[str]],
+            images: Union[str, Sequence[str]], output_dir: str, *,
             experiment: str = '', config_files: Sequence[str] = (),
             params_override: str = '', score_threshold: float = 0.5,
-            annotations: str = '', max_pictures: Optional[int] = None):
-  """Writes a picture per image and one predictions.json.
+            annotations: str = '', max_pictures: Optional[int] = None,
+            batch_size: int = 1, tile: int = 0, overlap: Optional[int] = None,
+            strict: bool = False) -> int:
+  """Writes a picture per image, a video per video and one predictions.json.
+
+  Results are kept in OUTPUT_DIR/predictions.partial.jsonl until all are there.
+  The same call goes on from there, and writes the same predictions.json as if
+  it had never stopped. An image that fails is one line on stderr.
 
   Args:
-    model: checkpoint, SavedModel, .tflite or .onnx, see `open_model`, as the
-      next three.
-    images: folder or glob.
-    output_dir: gets NAME.png per image, and predictions.json: COCO results
-      with the dataset's category ids and full-image RLE masks.
+    models: checkpoint, SavedModel, .tflite or .onnx, or several checkpoints,
+      see `open_model`, as the next three.
+    images: folders, globs or files of images and videos, one or several.
+    output_dir: gets NAME.png per image, NAME.mp4 per video, index.html with
+      all pictures, and predictions.json: COCO results with the dataset's
+      category ids and full-image RLE masks. A frame of a video has the id NAME.mp4/000000.
     experiment: registered name.
     config_files: YAML files.
     params_override: YAML text.
     score_threshold: least score that is drawn; predictions.json has all.
-    annotations: COCO JSON that gives each file name its image id, the one with
-      most folders in common where several end alike; '' takes the file name as
-      id.
-    max_pictures: draw only the first so many; None draws all.
+    annotations: COCO JSON that gives each file name its image id, see
+      `image_files.image_ids`; its annotations are drawn beside the detections.
+    max_pictures: draw only the first so many images and videos; None draws all;
+      0 also writes no index.html.
+    batch_size: images, or tiles of one, that the model gets at a time. Each so
+      many of a folder belong together, whatever fails and when the run stops.
+    tile: side of the tiles, pixels, that a larger image is cut into; 0 shows
+      the model whole images.
+    overlap: of neighbouring tiles, pixels; None is an eighth of `tile`.
+    strict: stop at the first image that fails.
+
+  Returns:
+    Exit code: 1 if an image failed.
 
   Raises:
-    InputError: before anything is written, for a model, image, annotation
-      file or output folder that cannot be used.
+    InputError: for a model, annotation file, option or output folder that
+      cannot be used, before anything is written; or for an image, if strict.
   """
-  paths = image_files.image_paths(images)
-  pictures = image_files.picture_paths(paths, output_dir)
-  for path in paths:
-    image_bytes.read_rgb(path)
-  ids = _image_ids(annotations, paths)
-  predictor = open_model.open_model(
-      model, experiment, config_files, params_override)
-  names = {c['label']: c['name'] for c in predictor.categories}
+  paths = image_files.image_paths(images, videos=True)
+  pictures = image_files.picture_paths(
+      paths, output_dir, [partial_results.PARTIAL, gallery.PAGE])
+  coco = coco_json.read(annotations) if annotations else {
+      'images': [], 'annotations': []}
+  ids = image_files.image_ids(paths, annotations, coco['images'])
+  detector = _open(models, experiment, config_files, params_override,
+                   batch_size, tile, overlap)
+  drawn = {path: pictures[path] for path in paths[:max_pictures]}
   files.make_folder(output_dir)
-  results = []
-  for number, path in enumerate(tqdm.tqdm(
-      paths, unit='image', mininterval=1.0)):
-    image = image_bytes.read_rgb(path)
-    detections = predictor.detect(image)
-    results += outputs.results(
-        detections, ids[path], *image.shape[:2],
-        [category['id'] for category in predictor.categories])
-    if max_pictures is None or number < max_pictures:
-      outputs.draw(image, detections, names, score_threshold, pictures[path])
-  files.write_json(os.path.join(output_dir, image_files.PREDICTIONS), results)
-  print(f'{len(results)} detections in {len(paths)} images: {output_dir}')
+  with partial_results.PartialResults(
+      os.path.join(output_dir, partial_results.PARTIAL), {
+          'models': partial_results.identity(
+              [models] if isinstance(models, str) else models),
+          'experiment': experiment,
+          'config_files': partial_results.identity(config_files),
+          'params_override': params_override,
+          'score_threshold': score_threshold,
+          'annotations': annotations and partial_results.identity(
+              [annotations]),
+          'max_pictures': max_pictures, 'batch_size': batch_size,
+          'tile': tile, 'overlap': overlap,
+          'images': [[os.path.abspath(path), ids[path]] for path in paths],
+      }) as partial, _progress(paths, partial.num_images) as progress:
+    began = time.monotonic()
+    # A tiled image may be huge: one at a time, and one ahead.
+    with prediction_run.PredictionRun(
+        detector, partial, drawn, progress,
+        truth=_truth(annotations, coco['annotations'], detector.categories),
+        score_threshold=score_threshold, batch_size=1 if tile else batch_size,
+        num_ahead=1 if tile else 2 * batch_size + 2, strict=strict) as run:
+      for is_video, group in itertools.groupby(paths, image_files.is_video):
+        if is_video:
+          for path in group:
+            run.video(path)
+        else:
+          run.images([(path, ids[path]) for path in group])
+    seconds = time.monotonic() - began
+    count = partial.finish(os.path.join(output_dir, image_files.PREDICTIONS))
+  if drawn:
+    _write_gallery(output_dir, {
+        ids[path]: drawn.get(path) for path in paths
+        if not image_files.is_video(path)},
+                   detector.categories, score_threshold, coco)
+  _report(run, count, output_dir, seconds)
+  return 1 if run.num_failed else 0
 
 
-def _image_ids(annotations: str, paths: List[str]) -> Dict[str, object]:
-  """Image id of each path; a glob may also match images that have none."""
-  if not annotations:
-    return {path: os.path.basename(path) for path in paths}
-  known = collections.defaultdict(list)
-  for image in coco_json.read(annotations)['images']:
-    known[os.path.basename(image['file_name'])].append(image)
-  return {
-      path: _image_of(path, known[os.path.basename(path)], annotations)['id']
-      for path in paths}
-
-
-def _image_of(path, candidates, annotations):
-  """The image whose file name shares most folders with the path."""
-  shared = lambda image: len(os.path.commonprefix([
-      pathlib.PurePath(name).parts[::-1]
-      for name in (os.path.abspath(path), image['file_name'])]))
-  *others, best = sorted(candidates, key=shared) or [None]
-  if not best:
+def _open(models, experiment, config_files, params_override, batch_size, tile,
+          overlap) -> detections.Detector:
+  """The model, or ensemble, on whole images or on tiles."""
+  if batch_size < 1:
     raise errors.InputError(
-        f'image {path} is not among the file names of {annotations}')
-  if others and shared(others[-1]) == shared(best):
-    raise errors.InputError(
-        f'image {path} may be {others[-1]["file_name"]} or '
-        f'{best["file_name"]} of {annotations}; --images should have the '
-        'folders that tell them apart')
-  return best
+        f'--batch_size is {batch_size}; it must be 1 or more')
+  if overlap is not None and not tile:
+    raise errors.InputError('--overlap goes with --tile')
+  detector = open_model.open_model(
+      models, experiment, config_files, params_override)
+  if not tile:
+    return detector
+  return tiles.TiledDetector(
+      detector, tile, tile // 8 if overlap is None else overlap, batch_size)
+
+
+def _write_gallery(output_dir, pictures, categories, score_threshold, coco):
+  """index.html, with AP and errors where the annotations allow it."""
+  arguments = (
+      output_dir, {image: picture and os.path.basename(picture)
+                   for image, picture in pictures.items()},
+      files.read_json(os.path.join(output_dir, image_files.PREDICTIONS)),
+      {c['id']: c['name'] for c in categories}, score_threshold,
+      {c['id']: c['label'] for c in categories})
+  if coco['annotations']:
+    try:
+      gallery.write(*arguments, coco)
+      return
+    except errors.InputError as e:
+      print(f'{gallery.PAGE} has no AP: {e}', file=sys.stderr)
+  gallery.write(*arguments)
+
+
+def _report(run, count, output_dir, seconds):
+  print(f'{count} detections in {run.num_stored + run.num_predicted} images: '
+        f'{output_dir} ({run.num_predicted / max(seconds, 1e-9):.1f} images/s)')
+  if run.num_failed:
+    total = run.num_failed + run.num_stored + run.num_predicted
+    print(f'{run.num_failed} of {total} images failed', file=sys.stderr)
+
+
+def _truth(path, annotations, categories):
+  """Function from an image's id, height and width to what `outputs.draw` takes.
+
+  It gives None if there are no annotations at all, but ids. Categories that the
+  model does not know are left out.
+  """
+  labels = {category['id']: category['label'] for category in categories}
+  of_image = collections.defaultdict(list)
+  for annotation in annotations:
+    if annotation['category_id'] in labels:
+      of_image[annotation['image_id']].append(annotation)
+
+  def truth(image_id, height, width):
+    if not annotations:
+      return None
+    try:
+      return outputs.ground_truth(
+          of_image.get(image_id, ()), height, width, labels)
+    except errors.InputError as e:
+      raise errors.InputError(f'{path}: {e}') from e
+
+  return truth
+
+
+def _progress(paths, num_done):
+  """A bar that counts images, with a total where videos announce theirs."""
+  totals = [frames.num_announced(path) if image_files.is_video(path) else 1
+            for path in paths]
+  return tqdm.tqdm(total=sum(totals) if all(totals) else None,
+                   initial=num_done, unit='image', mininterval=1.0)

@@ -61,6 +61,7 @@ class Predictor(detections.Detector):
     self._prepare = tf.function(self._parser.eval_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
     self._run = tf.function(self._forward)
+    self._batch_sizes = set()  # That it was traced, and compiled, for.
 
   @classmethod
   def from_checkpoint(cls, checkpoint: str, experiment: str = '',
@@ -103,12 +104,17 @@ class Predictor(detections.Detector):
     return self._detect_many([image])[0]
 
   def _detect_many(self, images):
-    pixels, image_info = zip(*(self._prepare(image) for image in images))
+    # The last, smaller batch of a run is filled up instead of compiled anew.
+    size = min((size for size in self._batch_sizes if size >= len(images)),
+               default=len(images))
+    self._batch_sizes.add(size)
+    filled = list(images) + list(images[-1:]) * (size - len(images))
+    pixels, image_info = zip(*(self._prepare(image) for image in filled))
     found = {key: value.numpy() for key, value in self._run(
         tf.stack(pixels), tf.stack(image_info)).items()}
     counts = found.pop('num_detections')
     return [{key: value[i, :count] for key, value in found.items()}
-            for i, count in enumerate(counts)]
+            for i, count in enumerate(counts[:len(images)])]
 
 
 def read_run(

@@ -111,7 +111,7 @@ class Stages:
     self._model = model
     self._generator = portable_generators.PortableDetectionGenerator(
         **model.detection_generator.get_config())
-    self._features = tf.function(lambda pixels: model.features(pixels))  # pylint: disable=unnecessary-lambda
+    self._features = tf.function(model.features)
     self._propose = tf.function(model.propose)
     self._classify = tf.function(self._classified)
     self._segment = tf.function(

@@ -294,3 +294,18 @@ def test_mask_is_read_from_the_png_of_other_writers():
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, 'PNG')
     assert image_bytes.mask_rle(stream.getvalue())['counts'] == expected
+
+
+@pytest.mark.parametrize('name', [
+    'rgb.png', 'rgb.jpg', 'grey.jpg', 'grey.png', 'rgb.tif', 'palette.png'])
+def test_images_higher_than_a_strip_are_read_whole(tmp_path, name):
+  y, x = np.mgrid[:600, :7]
+  pixels = np.stack([y % 251, x * 30, y // 3], -1).astype(np.uint8)
+  if name.startswith('grey'):
+    pixels = pixels[..., 0]
+  path = str(tmp_path / name)
+  image = Image.fromarray(pixels)
+  (image.quantize(16) if name.startswith('palette') else image).save(path)
+  with Image.open(path) as stored:
+    wanted = np.asarray(stored.convert('RGB'))
+  np.testing.assert_array_equal(image_bytes.read_rgb(path), wanted)

@@ -12,6 +12,7 @@ from panet_tf import inference_config
 from panet_tf import training
 from panet_tf.evaluation import coco
 from panet_tf.inference import ensemble
+from panet_tf.inference import members as members_lib
 from panet_tf.inference import merging
 from panet_tf.inference import open_model
 from panet_tf.inference import outputs
@@ -75,7 +76,7 @@ def _assert_same(found, wanted):
     {'feature_cache_gib': 0}, {'ensemble_merge': 'voting'}])
 def test_one_copy_and_one_model_is_the_plain_model(
     tiny_run, reference, images, options):
-  member = ensemble.Member.read(
+  member = members_lib.Member.read(
       tiny_run, '', (), json.dumps({'task': {'inference': options}}))
   detector = ensemble.Ensemble([member])
   for image in images:
@@ -95,7 +96,7 @@ def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
   path, params, _ = predictor.read_run(tiny_run)
   steps = stages.Stages.from_checkpoint(path, params)
   image = images[2]
-  rule = ensemble.Member.read(tiny_run).rule
+  rule = members_lib.Member.read(tiny_run).rule
   plain, flipped = test_time_augmentation.Augmentation(flip=True).views(
       image.shape[:2], rule)
   found = []
@@ -123,7 +124,7 @@ def test_two_models_are_the_mean_over_the_firsts_proposals(
   for run in runs:
     path, params, _ = predictor.read_run(run)
     parts.append(stages.Stages.from_checkpoint(path, params))
-  members = [ensemble.Member.read(run) for run in runs]
+  members = [members_lib.Member.read(run) for run in runs]
   image = images[3]
   (view,) = test_time_augmentation.Augmentation().views(
       image.shape[:2], members[0].rule)
@@ -154,7 +155,7 @@ def test_masks_of_copies_are_averaged(tiny_run, images):
   path, params, _ = predictor.read_run(tiny_run)
   part = stages.Stages.from_checkpoint(path, params)
   views = test_time_augmentation.Augmentation((1, 1.5), flip=True).views(
-      image.shape[:2], ensemble.Member.read(tiny_run).rule)
+      image.shape[:2], members_lib.Member.read(tiny_run).rule)
   assert len(views) == 4
   masks = [part.segment(part.features(image, view), found['detection_boxes'],
                         found['detection_classes']) for view in views]
@@ -191,7 +192,7 @@ def test_images_of_several_sizes_are_each_as_alone(tiny_run, images):
 
 def _suite_by_hand(run, image, options):
   """Boxes of each copy's detections, their voters and their masks."""
-  member = ensemble.Member.read(run)
+  member = members_lib.Member.read(run)
   part = stages.Stages.from_checkpoint(member.path, member.params)
   config = member.params.task.model
   sources, voters, masks = [], [], []

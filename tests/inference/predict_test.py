@@ -10,15 +10,17 @@ import pytest
 
 from panet_tf import errors
 from panet_tf import visualize
+from panet_tf.inference import detections as detections_lib
 from panet_tf.inference import open_model
+from panet_tf.inference import outputs
 from panet_tf.inference import predict
 
 
-class _Predictor:
+class _Predictor(detections_lib.Detector):
   """Finds one object in each image."""
   categories = [{'label': 1, 'id': 7, 'name': 'thing'}]
 
-  def detect(self, image):
+  def _detect(self, image):
     del image
     return {'detection_boxes': np.float32([[1, 1, 6, 6]]),
             'detection_scores': np.float32([0.9]),
@@ -60,7 +62,7 @@ def test_a_file_name_is_the_id_where_there_are_no_annotations(tmp_path, image):
   image('a.png'), image('b.png')
   assert _run(tmp_path) == ['a.png', 'b.png']
   assert sorted(os.listdir(tmp_path / 'out')) == [
-      'a.png', 'b.png', 'predictions.json']
+      'a.png', 'b.png', 'index.html', 'predictions.json']
 
 
 def test_folders_tell_images_of_one_name_apart(tmp_path, image):
@@ -92,7 +94,8 @@ def test_no_two_images_share_a_picture(tmp_path, image):
     image(name)
   _run(tmp_path)
   assert sorted(os.listdir(tmp_path / 'out')) == [
-      'a.jpeg.png', 'a.png.bmp.png', 'a.png.png', 'b.png', 'predictions.json']
+      'a.jpeg.png', 'a.png.bmp.png', 'a.png.png', 'b.png', 'index.html',
+      'predictions.json']
 
 
 @pytest.mark.parametrize('output', ['images', 'images/../images', 'link'])
@@ -114,7 +117,8 @@ def test_the_folder_that_a_linked_image_lies_in_is_not_written_to(
     _run(tmp_path, 'links', 'images')
 
 
-@pytest.mark.parametrize('name', ['a.png', 'predictions.json'])
+@pytest.mark.parametrize('name', ['a.png', 'predictions.json',
+                                  'predictions.partial.jsonl'])
 def test_a_folder_in_the_place_of_a_file_is_found_first(tmp_path, image, name):
   image('a.png')
   (tmp_path / 'out' / name).mkdir(parents=True)
@@ -138,7 +142,7 @@ def test_masks_as_large_as_the_image_are_written_and_drawn_as_they_are(
   detections = {'detection_boxes': np.float32([[1, 1, 6, 6]] * 2),
                 'detection_scores': np.float32([0.9, 0.8]),
                 'detection_classes': np.int32([1, 1]), 'detection_masks': mask}
-  monkeypatch.setattr(_Predictor, 'detect', lambda self, image: detections)
+  monkeypatch.setattr(_Predictor, '_detect', lambda self, image: detections)
   _run(tmp_path)
   written = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
   for result, wanted in zip(written, mask, strict=True):
@@ -147,3 +151,37 @@ def test_masks_as_large_as_the_image_are_written_and_drawn_as_they_are(
   np.testing.assert_array_equal(
       Image.open(tmp_path / 'out' / 'a.png'), visualize.draw_detections(
           np.zeros([8, 8, 3], np.uint8), detections, {1: 'thing'}))
+
+
+_SQUARE = {'id': 1, 'image_id': 2, 'category_id': 7,
+           'segmentation': [[1, 1, 6, 1, 6, 6, 1, 6]]}
+
+
+def _run_with_truth(tmp_path, image, *annotations):
+  """Pictures of a.png, which is image 1, and b.png, image 2."""
+  image('a.png'), image('b.png')
+  (tmp_path / 'a.json').write_text(json.dumps({
+      'images': [{'id': 1, 'file_name': 'a.png'},
+                 {'id': 2, 'file_name': 'b.png'}],
+      'annotations': annotations,
+      'categories': [{'id': 7, 'name': 'thing'}, {'id': 8, 'name': 'new'}]}))
+  predict.predict('none', str(tmp_path / 'images'), str(tmp_path / 'out'),
+                  annotations=str(tmp_path / 'a.json'))
+  return [np.asarray(Image.open(tmp_path / 'out' / name))
+          for name in ('a.png', 'b.png')]
+
+
+def test_the_truth_of_each_image_is_drawn_beside_what_was_found(
+    tmp_path, image):
+  unknown = dict(_SQUARE, id=2, category_id=8)
+  drawn = _run_with_truth(tmp_path, image, _SQUARE, unknown)
+  black = np.zeros([8, 8, 3], np.uint8)
+  for picture, truth in zip(drawn, ([], [_SQUARE]), strict=True):
+    np.testing.assert_array_equal(picture, visualize.draw_side_by_side(
+        black, _Predictor().detect(black),
+        outputs.ground_truth(truth, 8, 8, {7: 1}), {1: 'thing'}))
+
+
+def test_a_broken_annotation_is_named_with_its_file(tmp_path, image):
+  with pytest.raises(errors.InputError, match=r'a.json: annotation 1: `segm'):
+    _run_with_truth(tmp_path, image, dict(_SQUARE, segmentation=[[1]]))

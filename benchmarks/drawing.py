@@ -1,0 +1,72 @@
+"""Times drawing 100 instances on a picture of 1920 x 1080.
+
+Prints a markdown table: `python benchmarks/drawing.py`.
+"""
+
+import pathlib
+import statistics
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import numpy as np  # pylint: disable=g-import-not-at-top
+
+from panet_tf import visualize
+from panet_tf.inference import detections as detections_lib
+
+HEIGHT, WIDTH, COUNT, REPEATS = 1080, 1920, 100, 10
+
+
+def make_inputs():
+  """An image and detections of 8 classes with disks in 28 x 28."""
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+  sizes = rng.integers(20, 250, (COUNT, 2))
+  corners = rng.uniform(0, 1, (COUNT, 2)) * ([HEIGHT, WIDTH] - sizes)
+  y, x = np.mgrid[:28, :28]
+  disk = np.hypot(y - 13.5, x - 13.5) < 13
+  return image, {
+      'detection_boxes': np.concatenate(
+          [corners, corners + sizes], axis=1).astype(np.float32),
+      'detection_scores': np.linspace(0.99, 0.5, COUNT, dtype=np.float32),
+      'detection_classes': rng.integers(1, 9, COUNT, dtype=np.int32),
+      'detection_masks': np.array([disk] * COUNT, np.float32)}
+
+
+def draw(image, detections, names):
+  """All that `outputs.draw` does, but for the file."""
+  if 'detection_masks' in detections:
+    detections = dict(detections, detection_masks=detections_lib.mask_windows(
+        detections, HEIGHT, WIDTH))
+  visualize.draw_detections(image, detections, names)
+
+
+def main():
+  image, detections = make_inputs()
+  windows = detections_lib.mask_windows(detections, HEIGHT, WIDTH)
+  kinds = {
+      'windows': windows,
+      'full images, [100, 1080, 1920]': windows.images(HEIGHT, WIDTH),
+      'of the boxes, [100, 28, 28]': detections['detection_masks'],
+      'none': None}
+  # 100 labels of a letter fit; those of usual names do not, and get a legend.
+  texts = {'100 labels': '', 'legend': 'motorcycle '}
+  print('| masks | text | best, s | median, s |\n|---|---|---|---|')
+  for kind, masks in kinds.items():
+    for text, name in texts.items():
+      names = {label: f'{name}{label}' for label in range(1, 9)}
+      found = dict(detections, detection_masks=masks)
+      if masks is None:
+        del found['detection_masks']
+      seconds = []
+      for _ in range(REPEATS):
+        start = time.perf_counter()
+        draw(image, found, names)
+        seconds.append(time.perf_counter() - start)
+      print(f'| {kind} | {text} | {min(seconds):.3f} | '
+            f'{statistics.median(seconds):.3f} |')
+
+
+if __name__ == '__main__':
+  main()
