@@ -46,8 +46,9 @@ def run(experiment: str, mode: str, model_dir: str,
   Args:
     experiment: registered name.
     mode: train, eval (with what `task.inference` says), train_and_eval,
-      continuous_eval (evaluates checkpoints as another process writes them) or continuous_train_and_eval (evaluates
-      after every checkpoint instead of every `validation_interval`).
+      continuous_eval (evaluates checkpoints as another process writes them) or
+      continuous_train_and_eval (evaluates after every checkpoint instead of
+      every `validation_interval`).
     model_dir: checkpoints, summaries, params.yaml, metrics. A run found there
       is gone on with.
     config_files: see `experiments.read`.

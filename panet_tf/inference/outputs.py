@@ -5,6 +5,7 @@
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -16,6 +17,8 @@ from panet_tf.dataloaders import segmentation
 from panet_tf.evaluation import coco_results
 from panet_tf.inference import detections as detections_lib
 from panet_tf.ops import mask_windows
+
+_LONGEST_EDGE = 4096  # Of a picture, without the frame of `visualize`.
 
 
 def results(found: Mapping[str, np.ndarray], image_id: Any, height: int,
@@ -34,6 +37,14 @@ def results(found: Mapping[str, np.ndarray], image_id: Any, height: int,
   return coco_results.detections_to_results(
       image_id, found['detection_boxes'], found['detection_scores'],
       found['detection_classes'], rles, category_ids)
+
+
+def _scaled(found, factor):
+  """Detections in the image enlarged by a factor."""
+  return dict(found, **{
+      'detection_boxes': found['detection_boxes'] * factor,
+      **({'detection_masks': found['detection_masks'].scaled(factor)}
+         if 'detection_masks' in found else {})})
 
 
 def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
@@ -88,6 +99,8 @@ def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
          truth: Optional[Mapping[str, np.ndarray]] = None):
   """Draws detections into a PNG file, written whole or not at all.
 
+  An image whose longer edge is beyond 4096 pixels is drawn reduced to that.
+
   Args:
     image: [H, W, 3] uint8, RGB.
     found: see `detections.Detector.detect`.
@@ -104,6 +117,13 @@ def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
   if 'detection_masks' in shown:
     shown['detection_masks'] = detections_lib.mask_windows(
         shown, *image.shape[:2])
+  edge = max(image.shape[:2])
+  if edge > _LONGEST_EDGE:
+    factor = _LONGEST_EDGE / edge
+    image = cv2.resize(image, None, fx=factor, fy=factor,
+                       interpolation=cv2.INTER_AREA)
+    shown = _scaled(shown, factor)
+    truth = truth and _scaled(truth, factor)
   if truth is None:
     picture = visualize.draw_detections(image, shown, names, score_threshold)
   else:

@@ -80,6 +80,23 @@ class MaskWindows:
         [crop[y1:y2, x1:x2] for crop, (y1, x1, y2, x2) in zip(
             self.crops, bounds)])
 
+  def scaled(self, factor: float) -> 'MaskWindows':
+    """The masks of the image reduced, or enlarged: the nearest pixels."""
+    corners, crops = [], []
+    for corner, crop in zip(self.corners, self.crops):
+      first = np.floor(corner * factor).astype(np.int64)
+      end = np.ceil((corner + crop.shape) * factor).astype(np.int64)
+      places = [
+          np.floor((np.arange(a, b) + 0.5) / factor).astype(np.int64) - c
+          for a, b, c in zip(first, end, corner)]
+      seen = [(place >= 0) & (place < edge)
+              for place, edge in zip(places, crop.shape)]
+      corners.append([a + np.argmax(inside) for a, inside in zip(first, seen)
+                      ] if crop.size else first)
+      crops.append(crop[np.ix_(*(place[inside] for place, inside in zip(
+          places, seen)))])
+    return MaskWindows(np.reshape(corners, [-1, 2]), crops)
+
   def rles(self, height: int, width: int) -> List[Dict[str, Any]]:
     """COCO RLEs in an image of this size; windows must lie inside."""
     starts, ends, owner = [], [], []

@@ -80,3 +80,27 @@ def test_the_picture_is_that_of_the_detections(tmp_path, kind, with_truth):
               if with_truth else visualize.draw_detections(image, whole, names))
   np.testing.assert_array_equal(Image.open(path), expected)
   assert not list(tmp_path.glob('*.tmp'))
+
+
+def test_a_huge_image_is_drawn_reduced(tmp_path, monkeypatch):
+  """12,000 pixels of a slide are no picture; its objects keep their places."""
+  seen = []
+
+  def draw_detections(image, detections, *unused):
+    seen.append((image, detections))
+    return image
+
+  monkeypatch.setattr(visualize, 'draw_detections', draw_detections)
+  image = np.zeros([8192, 64, 3], np.uint8)
+  mask = np.zeros([1, 8192, 64], bool)
+  mask[0, 4000:4200, 10:30] = True
+  found = {'detection_boxes': np.float32([[4000, 10, 4200, 30]]),
+           'detection_scores': np.float32([0.9]),
+           'detection_classes': np.int32([1]), 'detection_masks': mask}
+  outputs.draw(image, found, {1: 'a'}, 0.5, str(tmp_path / 'a.png'))
+  (drawn, detections), = seen
+  assert drawn.shape == (4096, 32, 3)
+  np.testing.assert_array_equal(
+      detections['detection_boxes'], [[2000, 5, 2100, 15]])
+  np.testing.assert_array_equal(
+      detections['detection_masks'].images(4096, 32), mask[:, ::2, ::2])

@@ -91,3 +91,17 @@ def test_every_kind_of_mask_gives_the_same_pixels():
         detections.mask_windows(other, *_SIZE).images(*_SIZE), pixels)
     assert detections.image_rles(other, *_SIZE) == detections.image_rles(
         given, *_SIZE)
+
+
+@pytest.mark.parametrize('factor', [0.5, 0.37, 1.0, 2.0])
+def test_scaled_masks_have_the_nearest_pixels(drawn, factor):
+  windows = mask_windows.MaskWindows.from_images(drawn)
+  size = [int(np.ceil(edge * factor)) for edge in _SIZE]
+  found = windows.scaled(factor).images(*size)
+  wanted = np.zeros([9, *size], bool)
+  for row in range(size[0]):
+    for column in range(size[1]):
+      y, x = int((row + 0.5) / factor), int((column + 0.5) / factor)
+      if y < _SIZE[0] and x < _SIZE[1]:
+        wanted[:, row, column] = drawn[:, y, x]
+  np.testing.assert_array_equal(found, wanted)
