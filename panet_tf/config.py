@@ -39,21 +39,59 @@ def _one_of(field, value, allowed):
 
 @dataclasses.dataclass
 class Backbone(hyperparams.Config):
-  """ResNet (18, 34, 50, 101, 152).
+  """ResNet and its kin.
 
   Attributes:
-    model_id: depth.
-    width_multiplier: scales all channel counts, for small models.
+    model_id: depth of a ResNet: 18, 34, 50, 101, 152 or 269.
+    name: instead of a ResNet: resnext101_32x8d, resnext101_64x4d,
+      se_resnext101_32x4d or senet154.
+    width_multiplier: scales all channel counts, for small models; groups, too.
     stride_in_1x1: stride of a stage in its first 1x1 (as in Caffe, and the
       authors' release) instead of the 3x3 convolution.
     frozen_stages: 0 nothing, 1 the stem, 2 the stem and stage 2, and so on.
     normalization: as in `PANet`; '' takes over `PANet.normalization`.
+    deformable_stages: of 3, 4 and 5: there the 3x3 convolutions of the
+      bottlenecks are deformable. They take gigabytes in training, see
+      `modeling.deformable_conv`.
+    modulated: these in their second version, with masks.
   """
   model_id: int = 50
+  name: str = ''
   width_multiplier: float = 1.0
   stride_in_1x1: bool = False
   frozen_stages: int = 0
   normalization: str = ''
+  deformable_stages: List[int] = dataclasses.field(default_factory=list)
+  modulated: bool = False
+
+  def check(self):
+    """Raises InputError for a backbone that there is not."""
+    _one_of('backbone.normalization', self.normalization,
+            ('',) + NORMALIZATIONS)
+    _one_of('backbone.model_id', self.model_id, inference_config.DEPTHS)
+    _one_of('backbone.name', self.name, ('',) + inference_config.NAMES)
+    if self.name and self.model_id != Backbone.model_id:
+      raise errors.InputError(
+          f'task.model.backbone.model_id is {self.model_id}, but '
+          f'task.model.backbone.name is {self.name}; leave model_id out')
+    # Of 64 channels or a multiple, in 32 groups or 64.
+    if self.name and (
+        self.width_multiplier <= 0 or self.width_multiplier * 32 % 1):
+      raise errors.InputError(
+          'task.model.backbone.width_multiplier is '
+          f'{self.width_multiplier}; for the groups of {self.name} it must be '
+          'a multiple of 1/32')
+    for stage in self.deformable_stages:
+      _one_of('backbone.deformable_stages', stage, (3, 4, 5))
+    if self.deformable_stages and self.model_id < 50:
+      raise errors.InputError(
+          'task.model.backbone.deformable_stages is '
+          f'{self.deformable_stages}, but model_id {self.model_id} has no '
+          'bottlenecks; it must be empty, or model_id 50 or more')
+    if self.modulated and not self.deformable_stages:
+      raise errors.InputError(
+          'task.model.backbone.modulated is true, but deformable_stages is '
+          'empty; list stages of 3, 4 and 5')
 
 
 @dataclasses.dataclass
@@ -78,6 +116,38 @@ class RoIAlign(hyperparams.Config):
 
 
 @dataclasses.dataclass
+class Pixels(hyperparams.Config):
+  """What the network sees of a pixel: (value - mean) / stddev.
+
+  Belongs to the weights of the backbone, as `panet convert-weights` writes it.
+
+  Attributes:
+    color_order: 'rgb', or 'bgr' as in Caffe.
+    mean: of each channel in that order, in 0..255. Empty: Model Garden's,
+      which torchvision shares: 123.675, 116.28, 103.53.
+    stddev: the same. Empty: 58.395, 57.12, 57.375.
+  """
+  color_order: str = 'rgb'
+  mean: List[float] = dataclasses.field(default_factory=list)
+  stddev: List[float] = dataclasses.field(default_factory=list)
+
+  def check(self):
+    """Raises InputError for what is no preprocessing."""
+    _one_of('pixels.color_order', self.color_order, ('rgb', 'bgr'))
+    for name, least in (('mean', -1e3), ('stddev', 1e-6)):
+      values = getattr(self, name)
+      if values and not (len(values) == 3 and all(
+          isinstance(x, (int, float)) and least <= x <= 1e3 for x in values)):
+        raise errors.InputError(
+            f'task.model.pixels.{name} is {values}; it must be empty or three '
+            f'numbers of {least:g} to 1000, one for each channel')
+    if self.color_order != 'rgb' and not (self.mean and self.stddev):
+      raise errors.InputError(
+          f'task.model.pixels.color_order is {self.color_order}, but mean or '
+          'stddev is empty; both must be set, in that order of channels')
+
+
+@dataclasses.dataclass
 class PANet(maskrcnn.MaskRCNN):
   """The model. Choices of the paper are the defaults.
 
@@ -94,9 +164,14 @@ class PANet(maskrcnn.MaskRCNN):
     fc_relu: a ReLU behind the mask fc, as the authors' release has it.
     box_head: '4conv1fc' (Table 3 HHD) or '2fc'.
     normalization: of every layer; section 4.2 MBN and Appendix B.
+    rpn_normalization: of the RPN head, '' for `normalization`; none in the
+      release.
     norm_after_fc: a normalisation behind the fc of the 4conv1fc head.
     norm_after_upconv: the same behind the transposed convolution of the mask
       branch.
+    legacy_boxes: anchors, clipping, pooling and boxes of `propose`, `classify`
+      and `segment` as in the release, see `ops.legacy_boxes`.
+    pixels: preprocessing.
     num_classes: with background; 0 takes it from the data set.
   """
   bottom_up_path: bool = True
@@ -109,8 +184,11 @@ class PANet(maskrcnn.MaskRCNN):
   fc_relu: bool = False
   box_head: str = '4conv1fc'
   normalization: str = 'sync_batch'
+  rpn_normalization: str = ''
   norm_after_fc: bool = True
   norm_after_upconv: bool = True
+  legacy_boxes: bool = False
+  pixels: Pixels = dataclasses.field(default_factory=Pixels)
   roi_align: RoIAlign = dataclasses.field(default_factory=RoIAlign)
   backbone: Backbone = dataclasses.field(default_factory=Backbone)
   decoder: Neck = dataclasses.field(default_factory=Neck)
@@ -123,10 +201,10 @@ class PANet(maskrcnn.MaskRCNN):
     _one_of('fc_fusion', self.fc_fusion, ('sum', 'max', 'product'))
     _one_of('box_head', self.box_head, ('4conv1fc', '2fc'))
     _one_of('normalization', self.normalization, NORMALIZATIONS)
-    _one_of('backbone.normalization', self.backbone.normalization,
+    _one_of('rpn_normalization', self.rpn_normalization,
             ('',) + NORMALIZATIONS)
-    _one_of('backbone.model_id', self.backbone.model_id,
-            (18, 34, 50, 101, 152))
+    self.pixels.check()
+    self.backbone.check()
     defaults = PANet()
     for field in _UNUSED + _UNUSED_WITH_MASKS * self.include_mask:
       value, default = (functools.reduce(getattr, field.split('.'), config)
@@ -175,8 +253,9 @@ class PANet(maskrcnn.MaskRCNN):
   def _check_groups(self):
     """GroupNorm needs 32 equal groups; the fc branch halves its channels."""
     channels = {'decoder': self.decoder.num_filters,
-                'rpn_head': self.rpn_head.num_filters,
                 'detection_head': self.detection_head.num_filters}
+    if self.rpn_normalization in ('', 'group'):
+      channels['rpn_head'] = self.rpn_head.num_filters
     if self.include_mask:
       halves = 2 if self.fully_connected_fusion else 1
       channels['mask_head'] = self.mask_head.num_filters / halves
@@ -210,6 +289,10 @@ class Parser(maskrcnn.Parser):
       all, or several for training. Then each image lies on the smallest with
       room for it, a batch holds images of one canvas, and none is left out.
       Empty: one square canvas of side `long_edge`.
+    pad_to: `panet predict`, `panet evaluate` and `train.py --mode=eval` pad an
+      image to multiples of this many pixels only, one image at a time, instead
+      of to the canvas: GroupNorm sees the padding. Evaluation during a training
+      and exports have one canvas. 0: the canvas, always.
     aligned_masks: mask targets sampled at the centres of their cells. False is
       Model Garden's crop, up to half an image pixel off.
   """
@@ -217,6 +300,7 @@ class Parser(maskrcnn.Parser):
   short_edge_choices: List[int] = dataclasses.field(default_factory=list)
   long_edge: int = 0
   canvases: List[str] = dataclasses.field(default_factory=list)
+  pad_to: int = 0
   aligned_masks: bool = True
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 import yaml
 
 from panet_tf import errors
+from panet_tf import official_preset
 from panet_tf.config import Backbone, DataConfig, Neck, PANet, PANetTask, Parser
 
 EXPERIMENTS = []
@@ -93,6 +94,21 @@ def panet_coco_box() -> cfg.ExperimentConfig:
   return _coco(
       PANet(num_classes=81, input_size=[1024, 1024, 3], include_mask=False),
       [60000, 80000])
+
+
+@_experiment
+def panet_official_release() -> cfg.ExperimentConfig:
+  """The authors' release, on COCO; see configs/coco/official_*.yaml."""
+  params = _on_all_devices(
+      official_preset.model(), _trainer([120000, 160000, 180000],
+                                        [0.02, 0.002, 0.0002]),
+      batch_size=16,
+      data=['coco/annotations/instances_val2017.json', 'coco/train',
+            'coco/val'],
+      train=official_preset.train_parser(),
+      evaluation=official_preset.evaluation_parser())
+  params.task.validation_data.global_batch_size = 1
+  return params
 
 
 @_experiment

@@ -55,7 +55,8 @@ def build_panet(
               config.anchor.num_scales * len(config.anchor.aspect_ratios)),
           num_convs=config.rpn_head.num_convs,
           num_filters=config.rpn_head.num_filters,
-          norm=norm,
+          norm=_normalization(
+              config, config.rpn_normalization or config.normalization),
           kernel_regularizer=kernel_regularizer,
           name='rpn_head'),
       **_generators(config, parts),
@@ -68,10 +69,19 @@ def build_panet(
             mask_target_size=2 * config.mask_roi_aligner.crop_size,
             num_sampled_masks=config.mask_sampler.num_sampled_masks),
         mask_head=_mask_head(config, norm, kernel_regularizer))
-  model = panet_model.PANetModel(**parts)
+  model = panet_model.PANetModel(
+      **parts, legacy_boxes=config.legacy_boxes)
   model(tf_keras.Input(config.input_size),
         image_shape=tf_keras.Input([2]), training=False)
   return model
+
+
+def build_backbone(config: panet_config.PANet) -> tf_keras.Model:
+  """The backbone alone, whose variables exist; see `build_panet`."""
+  config.check()
+  backbone = _backbone(config, None)
+  backbone(tf_keras.Input([None, None, 3]), training=False)
+  return backbone
 
 
 def _normalization(config, kind):
@@ -86,12 +96,14 @@ def _normalization(config, kind):
 def _backbone(config, kernel_regularizer):
   kind = config.backbone.normalization or config.normalization
   return resnet.ResNet(
-      model_id=config.backbone.model_id,
+      model_id=config.backbone.name or config.backbone.model_id,
       width_multiplier=config.backbone.width_multiplier,
       stride_in_1x1=config.backbone.stride_in_1x1,
       frozen_stages=config.backbone.frozen_stages,
       norm=_normalization(config, kind),
       kernel_regularizer=kernel_regularizer,
+      deformable_stages=config.backbone.deformable_stages,
+      modulated=config.backbone.modulated,
       name='backbone')
 
 
@@ -103,17 +115,23 @@ def _official_parts(config, backbone, decoder):
 
 
 def _generators(config, parts):
-  """Kernels instead of Model Garden's batched NMS, see there."""
+  """Kernels instead of Model Garden's batched NMS, see there.
+
+  Boxes of the release are clipped in the midst of it: kernels, too.
+  """
+  legacy = config.legacy_boxes
+  arguments = {'legacy_boxes': True} if legacy else {}
   proposals, detections = (
       parts[name].get_config()
       for name in ('roi_generator', 'detection_generator'))
   generator = (portable_generators.PortableROIGenerator
-               if config.roi_generator.use_batched_nms
+               if config.roi_generator.use_batched_nms or legacy
                else roi_generator.ROIGenerator)
-  made = {'roi_generator': generator(**proposals)}
-  if config.detection_generator.nms_version == 'batched':
+  made = {'roi_generator': generator(**proposals, **arguments)}
+  if config.detection_generator.nms_version == 'batched' or legacy:
     made['detection_generator'] = (
-        portable_generators.PortableDetectionGenerator(**detections))
+        portable_generators.PortableDetectionGenerator(
+            **detections, **arguments))
   return made
 
 
@@ -124,6 +142,7 @@ def _pooling(config, crop_size):
       crop_size=crop_size,
       sampling_ratio=config.roi_align.sampling_ratio,
       aligned=config.roi_align.aligned,
+      legacy_boxes=config.legacy_boxes,
       use_xla=config.roi_align.use_xla)
 
 

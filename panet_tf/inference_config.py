@@ -8,7 +8,11 @@ from official.modeling import hyperparams
 from panet_tf import errors
 from panet_tf.ops import voting
 
-BACKBONES = tuple(f'resnet{depth}' for depth in (18, 34, 50, 101, 152))
+# Values of `backbone.model_id`, and of `backbone.name`.
+DEPTHS = (18, 34, 50, 101, 152, 269)
+NAMES = ('resnext101_32x8d', 'resnext101_64x4d', 'se_resnext101_32x4d',
+         'senet154')
+BACKBONES = tuple(f'resnet{depth}' for depth in DEPTHS) + NAMES
 
 
 def one_of(field: str, value: Any, allowed: Sequence[Any]):
@@ -152,7 +156,7 @@ def check_backbone(number: int, member: EnsembleMember, backbone: Any):
     member: what the list says.
     backbone: `config.Backbone` of the run.
   """
-  found = f'resnet{backbone.model_id}'
+  found = backbone.name or f'resnet{backbone.model_id}'
   if member.backbone not in ('', found):
     raise errors.InputError(
         f'task.inference.ensemble[{number}].backbone is {member.backbone}, but '

@@ -20,17 +20,28 @@ from panet_tf import factory
 from panet_tf import progress
 from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import coco_json
+from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.dataloaders import reader as reader_lib
 from panet_tf.dataloaders import sampling
 from panet_tf.dataloaders import tfrecord
 from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
+from panet_tf.ops import legacy_boxes
 
 # What Model Garden has here and we do not.
 _EVALUATION = {
     'use_coco_metrics': True, 'use_wod_metrics': False,
     'use_approx_instance_metrics': False, 'allow_image_summary': False}
+
+
+def pixels_of(model: panet_config.PANet) -> image_scaling.Pixels:
+  """How a model sees pixels."""
+  pixels = model.pixels
+  default = image_scaling.Pixels()
+  return image_scaling.Pixels(
+      pixels.color_order, tuple(pixels.mean) or default.mean,
+      tuple(pixels.stddev) or default.stddev)
 
 
 def build_parser(model: panet_config.PANet,
@@ -40,6 +51,10 @@ def build_parser(model: panet_config.PANet,
   if options.aug_type and options.aug_type.type:
     raise errors.InputError(
         'parser.aug_type is set; AutoAugment and RandAugment are not supported')
+  stride = 32 if model.legacy_boxes else 64
+  if options.pad_to < 0 or options.pad_to % stride:
+    raise errors.InputError(
+        f'parser.pad_to is {options.pad_to}; it must be a multiple of {stride}')
   return panet_parser.Parser(
       input_size=model.input_size,
       min_level=model.min_level,
@@ -64,7 +79,10 @@ def build_parser(model: panet_config.PANet,
       include_mask=model.include_mask and data.is_training,
       mask_crop_size=options.mask_crop_size,
       aligned_masks=options.aligned_masks,
-      dtype=data.dtype)
+      dtype=data.dtype,
+      pad_to=options.pad_to,
+      anchor_boxes=legacy_boxes.anchors if model.legacy_boxes else None,
+      pixels=pixels_of(model))
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
@@ -103,6 +121,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       raise errors.InputError(  # Model Garden loads nothing, without a word.
           f'task.init_checkpoint_modules is {modules!r}; it must be all, or of '
           'backbone and decoder')
+    if 'backbone' in named:
+      checkpoints.check_backbone(checkpoint, self.task_config.model.as_dict())
     try:
       super().initialize(model)
     except (AssertionError, ValueError, tf.errors.OpError) as e:

@@ -79,7 +79,8 @@ def run(experiment: str, mode: str, model_dir: str,
       all_reduce_alg=params.runtime.all_reduce_alg,
       num_gpus=params.runtime.num_gpus,
       tpu_address=params.runtime.tpu)
-  if mode == 'eval' and not params.task.inference.is_plain:
+  if mode == 'eval' and (not params.task.inference.is_plain
+                         or params.task.validation_data.parser.pad_to):
     evaluate_shards.evaluate_shards(params, model_dir)
     return
   with strategy.scope():

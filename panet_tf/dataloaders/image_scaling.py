@@ -4,6 +4,7 @@ Section 4.2: "longer edge to 1400 and the other edge ranges from 400 to 1400"
 for training, edges 800 and 1000 for evaluation.
 """
 
+import dataclasses
 from typing import List, Optional, Tuple
 
 import numpy as np
@@ -14,6 +15,26 @@ _COARSEST_STRIDE = 64  # Level 6.
 # preprocess_ops.normalize_image in two passes over the image instead of three.
 MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
 STDDEV = 255 * np.float32(preprocess_ops.STDDEV_NORM)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+  """What a network sees of a pixel: (value - mean) / stddev, value in 0..255.
+
+  Attributes:
+    color_order: 'rgb' or 'bgr', of the channels of the network's input.
+    mean: of each channel, in that order.
+    stddev: the same.
+  """
+  color_order: str = 'rgb'
+  mean: Tuple[float, ...] = tuple(MEAN.tolist())
+  stddev: Tuple[float, ...] = tuple(STDDEV.tolist())
+
+  def __call__(self, image: tf.Tensor) -> tf.Tensor:
+    """[H, W, 3] RGB to float32 of the same shape."""
+    if self.color_order == 'bgr':
+      image = tf.reverse(image, [-1])
+    return (image - np.float32(self.mean)) * (1 / np.float32(self.stddev))
 
 
 def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
@@ -33,15 +54,17 @@ def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,
 
 def resize_to_canvas(
     image: tf.Tensor, scale: tf.Tensor, canvas: List[int],
-    crop_position: Optional[tf.Tensor] = None) -> Tuple[tf.Tensor, tf.Tensor]:
+    crop_position: Optional[tf.Tensor] = None,
+    pixels: Pixels = Pixels()) -> Tuple[tf.Tensor, tf.Tensor]:
   """Resizes, crops what overhangs, normalises and pads with the mean colour.
 
   Args:
     image: [H, W, 3] uint8, RGB.
     scale: scalar, network-input pixels per image pixel.
-    canvas: height and width of the result.
+    canvas: height and width of the result, numbers or scalar tensors.
     crop_position: [2] in 0..1, where the canvas lies in a larger image; None
       is the top left.
+    pixels: how they are normalised.
 
   Returns:
     The network input, [*canvas, 3] float32, and image_info [4, 2] float32:
@@ -58,8 +81,8 @@ def resize_to_canvas(
   height, width = tf.unstack(tf.cast(visible, tf.int32))
   top, left = tf.unstack(tf.cast(offset, tf.int32))
   image = image[top:top + height, left:left + width]
-  image = (image - MEAN) * (1 / STDDEV)
+  image = pixels(image)
   image = tf.image.pad_to_bounding_box(image, 0, 0, *canvas)
-  image.set_shape([*canvas, 3])
+  image.set_shape([*map(tf.get_static_value, canvas), 3])
   return image, tf.stack(
       [image_size, visible, scaled_size / image_size, offset])

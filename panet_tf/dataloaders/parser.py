@@ -44,8 +44,11 @@ class Parser(official_parser.Parser):
   Args are those of Model Garden's Mask R-CNN parser of the same name, and:
     input_size: [height, width] images are fitted into where `short_edge` is
       empty.
-    short_edge, short_edge_choices, long_edge, canvases, aligned_masks: see
-      `config.Parser`.
+    short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
+      pad_to: see `config.Parser`.
+    anchor_boxes: makes the anchors instead of Model Garden's generator: takes
+      image_size and the five arguments from min_level to anchor_size.
+    pixels: how they are normalised.
   """
 
   def __init__(self, *, input_size, min_level, max_level, num_scales,
@@ -56,7 +59,8 @@ class Parser(official_parser.Parser):
                aug_rand_hflip=False, aug_rand_vflip=False, aug_scale_min=1.0,
                aug_scale_max=1.0, skip_crowd_during_training=True,
                max_num_instances=100, include_mask=True, mask_crop_size=112,
-               aligned_masks=True, dtype='float32'):
+               aligned_masks=True, dtype='float32', pad_to=0,
+               anchor_boxes=None, pixels=image_scaling.Pixels()):
     self._short_edge, self._long_edge = list(short_edge), long_edge
     self._short_edge_choices = list(short_edge_choices)
     self._by_edges = bool(short_edge or short_edge_choices)
@@ -66,10 +70,13 @@ class Parser(official_parser.Parser):
       self._canvases = [image_scaling.canvas_size(
           input_size, long_edge if self._by_edges else 0)]
     self._input_size = list(input_size[:2])
-    self._anchor_boxes = anchor_ops.build_anchor_generator(
+    anchor_fields = dict(
         min_level=min_level, max_level=max_level, num_scales=num_scales,
-        aspect_ratios=aspect_ratios,
-        anchor_size=anchor_size)
+        aspect_ratios=aspect_ratios, anchor_size=anchor_size)
+    self._anchor_boxes = (
+        functools.partial(anchor_boxes, **anchor_fields) if anchor_boxes
+        else anchor_ops.build_anchor_generator(**anchor_fields))
+    self._pixels = pixels
     self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
                          rpn_batch_size_per_im, rpn_fg_fraction)
     self._targets = {}  # Of each canvas.
@@ -81,17 +88,33 @@ class Parser(official_parser.Parser):
     self._mask_crop_size = mask_crop_size
     self._aligned_masks = aligned_masks
     self._dtype = dtype
+    self.pad_to = pad_to
 
   def eval_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
+    return self._on_canvas(
+        image, self._eval_scale(image), self._canvases[0])
+
+  def predict_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+    """The same on as small a canvas as `pad_to` says, if it does."""
+    scale, canvas = self._eval_scale(image), self._canvases[0]
+    if self.pad_to:
+      scaled = tf.round(tf.cast(tf.shape(image)[:2], tf.float32) * scale)
+      tight = self.pad_to * tf.cast(
+          tf.math.ceil(tf.maximum(scaled, 1.0) / self.pad_to), tf.int32)
+      canvas = tf.unstack(tf.minimum(tight, canvas))
+    return self._on_canvas(image, scale, canvas)
+
+  def _eval_scale(self, image):
     size = tf.cast(tf.shape(image)[:2], tf.float32)
-    if self._by_edges:
-      edge = max(self._short_edge + self._short_edge_choices)
-      scale = self._scale_for_edges(size, edge)
-    else:
-      scale = self._fit(size)
+    if not self._by_edges:
+      return self._fit(size)
+    return self._scale_for_edges(
+        size, max(self._short_edge + self._short_edge_choices))
+
+  def _on_canvas(self, image, scale, canvas):
     image, image_info = image_scaling.resize_to_canvas(
-        image, scale, self._canvases[0])
+        image, scale, canvas, pixels=self._pixels)
     return tf.cast(image, self._dtype), image_info
 
   def eval_rule(self) -> Dict[str, object]:
@@ -102,8 +125,9 @@ class Parser(official_parser.Parser):
         'fit': None if self._by_edges else list(self._input_size),
         'short_edge': max(edges) if self._by_edges else None,
         'long_edge': self._long_edge if self._by_edges else None,
-        'mean': image_scaling.MEAN.tolist(),
-        'stddev': image_scaling.STDDEV.tolist(),
+        'color_order': self._pixels.color_order,
+        'mean': list(self._pixels.mean),
+        'stddev': list(self._pixels.stddev),
     }
 
   def anchors(self) -> Dict[str, tf.Tensor]:
@@ -181,7 +205,8 @@ class Parser(official_parser.Parser):
 
     image = _flip_image(image, flips)
     image, image_info = image_scaling.resize_to_canvas(
-        image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]))
+        image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]),
+        self._pixels)
     _, visible, scale, offset = tf.unstack(image_info)
     # Model Garden's order: another one rounds otherwise, and anchors tie.
     pixels = (_flip_boxes(boxes, flips) * tf.tile(image_size, [2])

@@ -43,7 +43,7 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   task = task_factory.get_task(params.task)
   task.build_metrics(training=False)
   evaluator = task.coco_metric
-  detector = ensemble.Ensemble(_members(params, model_dir))
+  detector = _detector(params, model_dir)
   watch = progress.EvaluationProgress(evaluator.num_truth_images)
   for source_id, image in _images(params.task.validation_data):
     evaluator.add_image(source_id, detector.detect(image), *image.shape[:2])
@@ -54,16 +54,20 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   return metrics
 
 
-def _members(params, model_dir):
-  listed = params.task.inference.ensemble
-  if not listed:
-    info_path = os.path.join(model_dir, files.DATASET_INFO)
-    info = (shards.read_sidecar(info_path)
-            if os.path.exists(info_path) else None)
-    return [members.Member(
-        checkpoints.find(model_dir), params,
-        predictor.categories_of(info, params.task.model.num_classes))]
-  return members.read_listed(listed, params.task.inference)
+def _detector(params, model_dir):
+  options = params.task.inference
+  if options.ensemble:
+    return ensemble.Ensemble(members.read_listed(options.ensemble, options))
+  info_path = os.path.join(model_dir, files.DATASET_INFO)
+  info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
+  checkpoint = checkpoints.find(model_dir)
+  if options.is_plain:
+    model = task_factory.get_task(params.task).build_model()
+    checkpoints.restore(model, checkpoint)
+    return predictor.Predictor(model, params, info)
+  return ensemble.Ensemble([members.Member(
+      checkpoint, params,
+      predictor.categories_of(info, params.task.model.num_classes))])
 
 
 def _images(data: cfg.DataConfig) -> Iterator[Tuple[bytes, np.ndarray]]:

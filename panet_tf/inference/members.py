@@ -41,8 +41,10 @@ class Member:
   def rule(self) -> preprocessing.Preprocessing:
     """How it sees an image without augmentation."""
     task = self.params.task
-    return preprocessing.Preprocessing.from_dict(panet_task.build_parser(
-        task.model, task.validation_data).eval_rule())
+    parser = panet_task.build_parser(task.model, task.validation_data)
+    return dataclasses.replace(
+        preprocessing.Preprocessing.from_dict(parser.eval_rule()),
+        pad_to=parser.pad_to)
 
 
 def check(members: Sequence[Member]):

@@ -58,7 +58,7 @@ class Predictor(detections.Detector):
     self._model = model
     self._parser = panet_task.build_parser(
         config, params.task.validation_data)
-    self._prepare = tf.function(self._parser.eval_image, input_signature=[
+    self._prepare = tf.function(self._parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
     self._run = tf.function(self._forward)
     self._batch_sizes = set()  # That it was traced, and compiled, for.
@@ -87,7 +87,7 @@ class Predictor(detections.Detector):
     return cls(model, params, info)
 
   def _forward(self, pixels, image_info):
-    anchors = {
+    anchors = None if self._parser.pad_to else {
         level: tf.tile(boxes[tf.newaxis], [tf.shape(pixels)[0], 1, 1, 1])
         for level, boxes in self._parser.anchors().items()}
     outputs = self._model(
@@ -97,13 +97,16 @@ class Predictor(detections.Detector):
         key: value for key, value in outputs.items()
         if key in ('detection_boxes', 'detection_scores', 'detection_classes',
                    'detection_masks', 'num_detections')}
-    found['detection_boxes'] /= tf.tile(image_info[:, 2:3], [1, 1, 2])
+    found['detection_boxes'] = self._model.image_boxes(
+        found['detection_boxes'], image_info)
     return found
 
   def _detect(self, image):
     return self._detect_many([image])[0]
 
   def _detect_many(self, images):
+    if self._parser.pad_to and len(images) > 1:  # Canvases of their own.
+      return [self._detect(image) for image in images]
     # The last, smaller batch of a run is filled up instead of compiled anew.
     size = min((size for size in self._batch_sizes if size >= len(images)),
                default=len(images))

@@ -23,8 +23,11 @@ class Preprocessing:
     fit: [height, width] the image is fitted into; None scales by edges.
     short_edge: the shorter edge becomes this,
     long_edge: unless the longer one gets beyond this or the canvas.
-    mean: of each channel (RGB), in 0..255.
+    mean: of each channel of the network's input, in 0..255.
     stddev: the same; (image - mean) / stddev is the input.
+    color_order: 'rgb' or 'bgr', of the network's input.
+    pad_to: a checkpoint's own canvas is the image at multiples of this; see
+      `config.Parser`. A call does not look at it.
   """
   canvas: Tuple[int, int]
   fit: Optional[Tuple[int, int]]
@@ -32,6 +35,8 @@ class Preprocessing:
   long_edge: Optional[int]
   mean: Tuple[float, float, float]
   stddev: Tuple[float, float, float]
+  color_order: str = 'rgb'
+  pad_to: int = 0
 
   def scale(self, height: int, width: int) -> np.float32:
     """Network-input pixels per image pixel."""
@@ -57,6 +62,8 @@ class Preprocessing:
     height, width = (int(edge) for edge in scaled)
     # TensorFlow's order: rows first would round otherwise.
     pixels = _resize(_resize(image, 1, width), 0, height)
+    if self.color_order == 'bgr':
+      pixels = pixels[..., ::-1]
     inputs = np.zeros([1, *self.canvas, 3], np.float32)
     inputs[0, :height, :width] = (pixels - np.float32(self.mean)) * (
         1 / np.float32(self.stddev))
@@ -81,7 +88,10 @@ class Preprocessing:
       raise ValueError('mean and stddev must have three numbers, stddev > 0')
     edges = {name: _edge(name, fields[name]) if by_edges else None
              for name in ('short_edge', 'long_edge')}
-    return cls(canvas=canvas, fit=fit, **edges, **channels)
+    order = fields.get('color_order', 'rgb')
+    if order not in ('rgb', 'bgr'):
+      raise ValueError(f'color_order has {order!r:.40}, not rgb or bgr')
+    return cls(canvas=canvas, fit=fit, color_order=order, **edges, **channels)
 
 
 def _edges(name, values):

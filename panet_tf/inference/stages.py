@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from panet_tf import checkpoints
 from panet_tf import config as panet_config
+from panet_tf import task as panet_task
 from panet_tf.dataloaders import image_scaling
 from panet_tf.inference import test_time_augmentation
 from panet_tf.modeling import panet_model
@@ -42,7 +43,9 @@ class Features:
 
 
 @functools.lru_cache(maxsize=None)
-def prepare(canvas: Tuple[int, int]) -> Callable[..., Any]:
+def prepare(canvas: Tuple[int, int],
+            pixels: image_scaling.Pixels = image_scaling.Pixels()
+           ) -> Callable[..., Any]:
   """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
 
   The result is a function that gives [1, *canvas, 3] float32 and the size
@@ -52,9 +55,9 @@ def prepare(canvas: Tuple[int, int]) -> Callable[..., Any]:
   @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8),
                                 tf.TensorSpec([], tf.float32)])
   def on_canvas(image, scale):
-    pixels, image_info = image_scaling.resize_to_canvas(
-        image, scale, list(canvas))
-    return pixels[tf.newaxis], image_info[tf.newaxis, 1]
+    inputs, image_info = image_scaling.resize_to_canvas(
+        image, scale, list(canvas), pixels=pixels)
+    return inputs[tf.newaxis], image_info[tf.newaxis, 1]
 
   return on_canvas
 
@@ -106,16 +109,18 @@ class Stages:
 
   """
 
-  def __init__(self, model: panet_model.PANetModel):
-    """Wraps a built model with its weights."""
-    self._model = model
+  def __init__(self, model: panet_model.PANetModel,
+               pixels: image_scaling.Pixels = image_scaling.Pixels()):
+    """Wraps a built model with its weights, and how it sees pixels."""
+    self._model, self._pixels = model, pixels
     self._generator = portable_generators.PortableDetectionGenerator(
         **model.detection_generator.get_config())
     self._features = tf.function(model.features)
-    self._propose = tf.function(model.propose)
+    self._propose = tf.function(self._proposed)
     self._classify = tf.function(self._classified)
     self._segment = tf.function(
-        lambda *args: tf.sigmoid(model.segment(*args)))
+        lambda maps, boxes, classes: tf.sigmoid(model.segment(
+            maps, model.pixel_boxes(boxes), classes)))
 
   @classmethod
   def from_checkpoint(cls, path: str,
@@ -123,17 +128,17 @@ class Stages:
     """Builds and restores a model, see `predictor.read_run`."""
     model = task_factory.get_task(params.task).build_model()
     checkpoints.restore(model, path)
-    return cls(model)
+    return cls(model, panet_task.pixels_of(params.task.model))
 
   def features(self, image: np.ndarray, view: View) -> Features:
     """Features of a copy of an image [H, W, 3] uint8."""
-    pixels, visible = prepare(view.canvas)(
+    pixels, visible = prepare(view.canvas, self._pixels)(
         image[:, ::-1] if view.flip else image, view.scale)
     return Features(self._features(pixels), visible, view)
 
   def propose(self, features: Features) -> np.ndarray:
     """Proposals [R, 4]; zeros where the RPN has fewer."""
-    boxes, _ = self._propose(features.maps, features.visible)
+    boxes = self._propose(features.maps, features.visible)
     return features.view.boxes_to_image(boxes[0].numpy())
 
   def classify(self, features: Features,
@@ -171,7 +176,11 @@ class Stages:
               np.newaxis])[0, :len(part)].numpy())
     return features.view.masks_to_image(np.concatenate(masks))
 
+  def _proposed(self, maps, visible):
+    return self._model.edge_boxes(self._model.propose(maps, visible)[0])
+
   def _classified(self, maps, rois, visible):
-    logits, deltas = self._model.classify(maps, rois)
+    logits, deltas = self._model.classify(
+        maps, self._model.pixel_boxes(rois))
     return self._generator.decode(
         deltas, logits, rois, visible, portable_generators.BOX_WEIGHTS)

@@ -93,8 +93,9 @@ class Augmentation:
       scale = self._scale(image_size, rule, scale)
       size = _scaled(image_size, scale)
       own = _scaled(image_size, rule.scale(*image_size))
-      canvas = (rule.canvas if np.array_equal(size, own)
-                else tuple(_canvas_edge(edge) for edge in size))
+      canvas = (rule.canvas
+                if np.array_equal(size, own) and not rule.pad_to
+                else tuple(_canvas_edge(edge, rule.pad_to) for edge in size))
       made.append(View(tuple(image_size), scale, canvas, False))
     return made + [dataclasses.replace(view, flip=True)
                    for view in made * self.flip]
@@ -115,10 +116,10 @@ def _scaled(image_size, scale):
   return np.maximum(np.round(np.float32(image_size) * scale), 1)
 
 
-def _canvas_edge(edge):
+def _canvas_edge(edge, pad_to=0):
   """A multiple of the coarsest stride, 64; of 128 from 1024 on.
 
   Every canvas is traced once: coarser steps make fewer of them.
   """
-  step = 64 if edge < 1024 else 128
+  step = pad_to or (64 if edge < 1024 else 128)
   return int(-(-edge // step) * step)

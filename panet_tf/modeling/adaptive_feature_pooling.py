@@ -12,6 +12,7 @@ from typing import Any, List, Mapping, Sequence
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.ops import legacy_boxes as legacy
 from panet_tf.ops import roi_align
 
 # Boxes pool from these; level 6 is for proposals only.
@@ -23,9 +24,9 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
   """Pools every box from every level."""
 
   def __init__(self, crop_size: int, sampling_ratio: int = 2,
-               aligned: bool = True, use_xla: bool = False,
-               builtin_ops: bool = False, forward_only: bool = False,
-               **kwargs):
+               aligned: bool = True, legacy_boxes: bool = False,
+               use_xla: bool = False, builtin_ops: bool = False,
+               forward_only: bool = False, **kwargs):
     """Initializes the pooling.
 
     Args:
@@ -33,6 +34,8 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
         for masks.
       sampling_ratio: samples per cell in each direction.
       aligned: half-pixel-correct ROIAlign; False for the release's.
+      legacy_boxes: pool up to the index of a box's last pixel, as the release
+        does, not to its edge.
       use_xla: whether to compile ROIAlign with XLA.
       builtin_ops: whether to use ops only that TFLite has, too.
       forward_only: whether to leave out the gradient.
@@ -42,6 +45,7 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     self.crop_size = crop_size
     self.sampling_ratio = sampling_ratio
     self.aligned = aligned
+    self.legacy_boxes = legacy_boxes
     self.use_xla = use_xla
     self.builtin_ops = builtin_ops
     self.forward_only = forward_only
@@ -64,6 +68,8 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     return self._pool({level: features[level] for level in LEVELS}, boxes)
 
   def _pool(self, features, boxes) -> List[tf.Tensor]:
+    if self.legacy_boxes:
+      boxes = legacy.to_pixels(boxes)
     return roi_align.multilevel_roi_align(
         features, boxes, self.crop_size, sampling_ratio=self.sampling_ratio,
         aligned=self.aligned, use_xla=self.use_xla,
@@ -72,8 +78,8 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
   def get_config(self) -> Mapping[str, Any]:
     return dict(super().get_config(), crop_size=self.crop_size,
                 sampling_ratio=self.sampling_ratio, aligned=self.aligned,
-                use_xla=self.use_xla, builtin_ops=self.builtin_ops,
-                forward_only=self.forward_only)
+                legacy_boxes=self.legacy_boxes, use_xla=self.use_xla,
+                builtin_ops=self.builtin_ops, forward_only=self.forward_only)
 
 
 def assigned_level(boxes: tf.Tensor) -> tf.Tensor:

@@ -11,10 +11,14 @@ switch cannot be lost on the way.
 """
 
 import dataclasses
+import functools
 from typing import Any, Mapping, Optional, Union
 
 import tensorflow as tf
 import tf_keras
+
+from panet_tf.modeling import deformable_conv
+from panet_tf.modeling import grouped_conv
 
 _BATCH_KINDS = ('sync_batch', 'batch', 'frozen')
 _KINDS = _BATCH_KINDS + ('group', 'none')
@@ -190,7 +194,9 @@ class ConvNorm(_NormalizedLayer):
                norm: Optional[Normalization] = None,
                activation: Optional[str] = 'relu',
                use_bias: Optional[bool] = None,
-               kernel_initializer=None, kernel_regularizer=None, **kwargs):
+               kernel_initializer=None, kernel_regularizer=None,
+               groups: int = 1, deformable: bool = False,
+               modulated: bool = False, **kwargs):
     """Initializes the block.
 
     Args:
@@ -203,6 +209,9 @@ class ConvNorm(_NormalizedLayer):
       kernel_initializer: None for Model Garden's, or MSRA's (fan-out) where
         no normalization follows.
       kernel_regularizer: of the kernel only.
+      groups: of input and output channels, see `grouped_conv`.
+      deformable: a deformable convolution, see `deformable_conv`.
+      modulated: that one's second version.
       **kwargs: of the Keras layer.
 
     Raises:
@@ -213,22 +222,22 @@ class ConvNorm(_NormalizedLayer):
     super().__init__(filters, norm, activation, use_bias,
                      kernel_initializer or _conv_initializer(norm),
                      kernel_regularizer, **kwargs)
-    self._pad = kernel_size // 2 if strides > 1 else 0
-    self.conv = tf_keras.layers.Conv2D(
-        filters, kernel_size, strides, 'valid' if self._pad else 'same',
-        name='conv', **self._inner_kwargs)
+    self.deformable, self.modulated = deformable, modulated
+    conv = (functools.partial(deformable_conv.DeformableConv2D,
+                              modulated=modulated)
+            if deformable else grouped_conv.PaddedConv2D)
+    self.conv = conv(filters, kernel_size, strides, groups=groups, name='conv',
+                     **self._inner_kwargs)
 
   def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
     """[batch, height, width, channels] to [batch, h, w, filters]."""
-    if self._pad:
-      pad = [self._pad, self._pad]
-      x = tf.pad(x, [[0, 0], pad, pad, [0, 0]])
-    return self._finish(self.conv(x), training)
+    return self._finish(self.conv(x, training=training), training)
 
   def get_config(self):
     return dict(super().get_config(), filters=self.conv.filters,
                 kernel_size=self.conv.kernel_size[0],
-                strides=self.conv.strides[0])
+                strides=self.conv.strides[0], groups=self.conv.groups,
+                deformable=self.deformable, modulated=self.modulated)
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')

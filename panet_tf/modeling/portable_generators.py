@@ -12,6 +12,7 @@ from official.vision.modeling.layers import detection_generator
 from official.vision.ops import box_ops
 
 from panet_tf.modeling import roi_generator
+from panet_tf.ops import legacy_boxes as legacy
 from panet_tf.ops import nms
 
 BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
@@ -21,9 +22,10 @@ BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
 class PortableROIGenerator(roi_generator.ROIGenerator):
   """The generator, with its arguments; training has Model Garden's loops."""
 
-  def __init__(self, builtin_ops: bool = False, **kwargs):
+  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+               **kwargs):
     super().__init__(**kwargs)
-    self._builtin_ops = builtin_ops
+    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
 
   def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
            training=None):
@@ -31,6 +33,8 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
     if training:
       return super().call(
           raw_boxes, raw_scores, anchor_boxes, image_shape, training)
+    if self._legacy_boxes:
+      image_shape = legacy.padded(image_shape)
     image_shape = image_shape[:, tf.newaxis]
     levels = [
         self._level(raw_boxes[level], raw_scores[level], anchor_boxes[level],
@@ -46,6 +50,8 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
     boxes = box_ops.clip_boxes(box_ops.decode_boxes(
         tf.reshape(raw_boxes, [-1, num_boxes, 4]),
         tf.reshape(anchors, [-1, num_boxes, 4])), image_shape)
+    if self._legacy_boxes:
+      boxes = legacy.keep_a_pixel(boxes, image_shape)
     min_size = config['test_pre_nms_min_size_threshold']
     if min_size > 0.0:
       boxes, scores = box_ops.filter_boxes(boxes, scores, image_shape, min_size)
@@ -60,16 +66,18 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
         builtin_ops=self._builtin_ops)
 
   def get_config(self):
-    return dict(super().get_config(), builtin_ops=self._builtin_ops)
+    return dict(super().get_config(), builtin_ops=self._builtin_ops,
+                legacy_boxes=self._legacy_boxes)
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class PortableDetectionGenerator(detection_generator.DetectionGenerator):
   """Model Garden's generator (its version 'v2'), with its arguments."""
 
-  def __init__(self, builtin_ops: bool = False, **kwargs):
+  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+               **kwargs):
     super().__init__(**kwargs)
-    self._builtin_ops = builtin_ops
+    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
     self._decode = detection_generator.DetectionGenerator(
         **dict(kwargs, apply_nms=False))
 
@@ -89,7 +97,12 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     """
     decoded = self._decode(raw_boxes, raw_scores, anchor_boxes, image_shape,
                            regression_weights)
-    return decoded['decoded_boxes'], decoded['decoded_box_scores']
+    boxes = decoded['decoded_boxes']
+    if self._legacy_boxes:
+      boxes = legacy.keep_a_pixel(
+          boxes, image_shape[:, tf.newaxis, tf.newaxis])
+      boxes *= legacy.present(anchor_boxes)[:, :, tf.newaxis]
+    return boxes, decoded['decoded_box_scores']
 
   def suppress(self, boxes, scores):
     """What `decode` gives to detections, as a call does."""
@@ -117,7 +130,8 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     }
 
   def get_config(self):
-    return dict(super().get_config(), builtin_ops=self._builtin_ops)
+    return dict(super().get_config(), builtin_ops=self._builtin_ops,
+                legacy_boxes=self._legacy_boxes)
 
 
 def _best(boxes, scores, count):

@@ -106,12 +106,13 @@ class ExportModule(tf.Module):
     rois, _ = model.roi_generator(
         rpn_boxes, rpn_scores, self.parser.anchors(), shape, False)
     found = model.detection_generator(
-        *reversed(model.classify(features, rois)), rois, shape,
+        *reversed(model.classify(features, model.pixel_boxes(rois))), rois,
+        shape,
         portable_generators.BOX_WEIGHTS)
     boxes, labels = found['detection_boxes'], found['detection_classes']
     count = found['num_detections']
     valid = tf.range(boxes.shape[1]) < count[:, tf.newaxis]
-    image_boxes = boxes / tf.tile(image_info[:, 2:3], [1, 1, 2])
+    image_boxes = model.image_boxes(boxes, image_info)
     outputs = {
         'detection_boxes': image_boxes,
         'detection_boxes_normalized': image_boxes / tf.tile(
@@ -130,7 +131,8 @@ class ExportModule(tf.Module):
     if self._skips_empty_rows:  # Costs as many masks as the fullest image has.
       most = tf.maximum(tf.reduce_max(tf.concat([count, [1]], 0)), 1)
       boxes, labels = boxes[:, :most], labels[:, :most]
-    masks = tf.sigmoid(self.model.segment(features, boxes, labels))
+    masks = tf.sigmoid(self.model.segment(
+        features, self.model.pixel_boxes(boxes), labels))
     valid = tf.range(num_rows)[:tf.shape(masks)[1]] < count[:, tf.newaxis]
     masks *= tf.cast(valid, tf.float32)[:, :, tf.newaxis, tf.newaxis]
     if self._skips_empty_rows:

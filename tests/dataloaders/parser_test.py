@@ -449,7 +449,7 @@ def test_labels_of_real_images_equal_model_garden_s(
     size, _, factor, offset = expected['image_info'].numpy()
     spare = np.maximum(np.round(size * factor) - 256, 1)
     monkeypatch.setattr(  # The crop that theirs has drawn.
-        image_scaling, 'resize_to_canvas', lambda image, scale, canvas, _: (
+        image_scaling, 'resize_to_canvas', lambda image, scale, canvas, *_: (
             resize(image, scale, canvas, (offset + 0.5) / spare)))
     image, labels = ours(dict(own, random_seed=tf.constant([1, 2], tf.int64)))
     np.testing.assert_array_equal(labels['image_info'][2:], [factor, offset])

@@ -1,0 +1,155 @@
+"""ImageNet classifiers of others as checkpoints of our backbones.
+
+Their batch norms may have another epsilon, their convolutions biases, their
+input other channels and means. The first two are worked into our weights; the
+last is written beside them, where `task.initialize` looks for it.
+
+  keras        Keras applications' ResNet50, 101, 152, .h5
+  torchvision  resnet18 to resnet152, resnext, .pth
+  caffe        the ResNets of MSRA: Detectron's .pkl (R-50, R-101, X-101), or
+               .pth with torchvision's keys (resnet50_caffe.pth of the release)
+"""
+
+import itertools
+import os
+from typing import Any, Dict, Iterator, Mapping, Tuple
+
+import numpy as np
+import tensorflow as tf
+import yaml
+
+from panet_tf import checkpoints
+from panet_tf import config as panet_config
+from panet_tf import errors
+from panet_tf import factory
+from panet_tf.convert import sources
+from panet_tf.convert import weights
+from panet_tf.modeling.backbones import resnet
+
+
+def convert(source: str, path: str, output_dir: str) -> Dict[str, Any]:
+  """Converts one classifier; its last layer is left out.
+
+  Args:
+    source: 'keras', 'torchvision' or 'caffe'.
+    path: of the file.
+    output_dir: a new folder; it gets a checkpoint for `init_checkpoint`, and
+      backbone.yaml with all of the configuration that belongs to it.
+
+  Returns:
+    What backbone.yaml has.
+
+  Raises:
+    InputError: an unknown source, a damaged file, one with code in it, or of no
+      ResNet; nothing is written.
+  """
+  opened = sources.read(source, path)
+  model = panet_config.PANet(include_mask=False, num_classes=2)
+  fields = {
+      'backbone': architecture(opened, path), 'pixels': opened.pixels,
+      'norm_activation': {'norm_epsilon': model.norm_activation.norm_epsilon}}
+  model.override(fields)
+  backbone = factory.build_backbone(model)
+  set_weights(backbone, opened, path)
+  document = {'task': {
+      'init_checkpoint': os.path.abspath(output_dir),
+      'init_checkpoint_modules': 'backbone', 'model': fields}}
+  with weights.folder_written_whole(output_dir) as folder:
+    tf.train.Checkpoint(backbone=backbone).save(os.path.join(folder, 'ckpt'))
+    with open(os.path.join(folder, checkpoints.BACKBONE), 'w',
+              encoding='utf-8') as f:
+      f.write('# The backbone beside this file; give it to train.py with\n'
+              '# --config_file, behind the one of the experiment.\n')
+      yaml.safe_dump(document, f, sort_keys=False)
+  return document
+
+
+def set_weights(backbone: Any, opened: sources.Source, path: str):
+  """Puts a classifier into a backbone that is built.
+
+  Raises:
+    InputError: see `weights.assign`; nothing has changed.
+  """
+  kinds = {'oihw': weights.conv, 'hwio': weights.as_it_is}
+  entries, norms = [], []
+  for place, conv in _places(backbone):
+    keys = opened.keys(place)
+    entries.append(kinds[opened.layout](keys.kernel, conv.conv.kernel))
+    arrays = {name: weights.Value(key, tuple(conv.norm.gamma.shape))
+              for name, key in keys.norm().items()
+              if key in opened.arrays or name != 'bias'}
+    norms.append((conv.norm, arrays))
+  values = [value for _, arrays in norms for value in arrays.values()]
+  weights.assign(entries, opened.arrays, path, values)
+  for norm, arrays in norms:
+    _set_norm(norm, {name: value.read(opened.arrays)
+                     for name, value in arrays.items()}, opened.epsilon)
+
+
+def _set_norm(norm, given: Mapping[str, np.ndarray], epsilon: float):
+  """gamma (x + bias - mean) / sqrt(variance + epsilon) + beta, of the file.
+
+  An affine pair has neither mean nor variance: nothing but gamma x + beta.
+  """
+  gamma, beta = given['scale'], given['offset']
+  mean = given.get('mean', 0.0) - given.get('bias', 0.0)
+  if 'variance' in given:
+    variance = given['variance']
+    gamma = gamma * np.sqrt(
+        (variance + norm.epsilon) / (variance + epsilon))
+  else:
+    variance = np.full_like(gamma, 1 - norm.epsilon)
+  norm.gamma.assign(gamma)
+  norm.beta.assign(beta)
+  norm.moving_mean.assign(np.broadcast_to(mean, gamma.shape))
+  norm.moving_variance.assign(variance)
+
+
+def _places(backbone) -> Iterator[Tuple[sources.Place, Any]]:
+  """Every `ConvNorm` of a ResNet, and where it is."""
+  yield sources.STEM, backbone.stem
+  for level, blocks in backbone.stages.items():
+    for i, block in enumerate(blocks):
+      names = ['conv1', 'conv2'] + ['conv3'] * block.bottleneck + [
+          'shortcut'] * block.projection
+      for name in names:
+        yield sources.Place(int(level), i, name), getattr(block, name)
+
+
+def architecture(opened: sources.Source, path: str) -> Dict[str, Any]:
+  """Fields of `config.Backbone` that a file's keys and shapes tell."""
+
+  def has(*place):
+    return opened.keys(sources.Place(*place)).kernel in opened.arrays
+
+  def channels(place):
+    """Of a kernel: what goes in (of one group) and comes out."""
+    outer, inner, height, width = opened.arrays[opened.keys(place).kernel].shape
+    return (inner, outer) if opened.layout == 'oihw' else (height, width)
+
+  stem, conv2 = sources.STEM, sources.Place(2, 0, 'conv2')
+  for place in (stem, conv2):
+    array = opened.arrays.get(opened.keys(place).kernel)
+    if array is None or array.ndim != 4 or not array.size:
+      raise errors.InputError(
+          f'{path} has no kernel {opened.keys(place).kernel}; it must be a '
+          'ResNet, of the --source that it is from')
+  blocks = tuple(
+      next(i for i in itertools.count() if not has(level, i, 'conv1'))
+      for level in range(2, 6))
+  width, (inner, outer) = channels(stem)[1], channels(conv2)
+  found = (blocks, has(2, 0, 'conv3'), 64 * outer // (inner * width)
+           if outer != inner else 1, outer // width)
+  known = {(d.blocks, d.bottleneck, d.groups, d.widths[1]): key
+           for key, d in resnet.DESIGNS.items() if not d.se_reduction}
+  if found not in known:
+    raise errors.InputError(
+        f'{path} is of no backbone that there is here: it has {list(blocks)} '
+        f'blocks in its stages; expected one of {list(known.values())}')
+  fields = {'model_id' if isinstance(known[found], int) else 'name':
+            known[found], 'stride_in_1x1': opened.stride_in_1x1}
+  if not opened.keys(stem).mean:  # Nothing to go on training it with.
+    fields['normalization'] = 'frozen'
+  if width != 64:
+    fields['width_multiplier'] = width / 64
+  return fields

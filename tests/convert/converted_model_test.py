@@ -1,0 +1,178 @@
+"""Claims about what becomes of a converted model: prediction, export."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+import release_keys
+import torch_writer
+from panet_tf import cli_convert
+from panet_tf import errors
+from panet_tf import files
+from panet_tf.convert import coco_categories
+from panet_tf.convert import official_release
+from panet_tf.inference import ensemble
+from panet_tf.inference import members
+from panet_tf.inference import model_info
+from panet_tf.inference import predictor
+from panet_tf.inference import preprocessing
+from panet_tf.inference import runtimes
+from panet_tf.serving import export_module
+from panet_tf.serving import saved_model
+
+CONFIG = 'e2e_panet_R-50-FPN_2x_mask'
+_PARAMS = {'task': {
+    'model': dict(
+        backbone={'width_multiplier': 0.125}, decoder={'num_filters': 64},
+        roi_align={'use_xla': False}, rpn_head={'num_filters': 64},
+        detection_head={'num_filters': 64, 'fc_dims': 64},
+        roi_generator={'test_pre_nms_top_k': 40, 'test_num_proposals': 30},
+        detection_generator={'max_num_detections': 8,
+                             'pre_nms_score_threshold': 0.0},
+        mask_head={'num_filters': 64}, input_size=[128, 128, 3]),
+    'validation_data': {'parser': {
+        'short_edge': [96, 96], 'long_edge': 128}}}}
+
+
+@pytest.fixture(name='run', scope='module')
+def fixture_run(tmp_path_factory):
+  """Folder of a converted model of 80 classes at small width."""
+  folder = tmp_path_factory.mktemp('converted')
+  arrays = release_keys.arrays(release_keys.shapes(stem=8, dim=64, fc=64))
+  (folder / 'x.pth').write_bytes(
+      torch_writer.zip_bytes(torch_writer.checkpoint(arrays)))
+  out = str(folder / 'out')
+  official_release.convert(
+      str(folder / 'x.pth'), CONFIG, out, yaml.safe_dump(_PARAMS))
+  return out
+
+
+@pytest.fixture(name='detector', scope='module')
+def fixture_detector(run):
+  return predictor.Predictor.from_checkpoint(run)
+
+
+def image(height, width):
+  rng = np.random.default_rng(height)
+  coarse = rng.uniform(0, 255, [height // 8, width // 8, 3])
+  return coarse.repeat(8, 0).repeat(8, 1).astype(np.uint8)
+
+
+def test_categories_have_coco_s_ids_and_names(run, detector):
+  written = files.read_json(os.path.join(run, files.DATASET_INFO))
+  assert written['categories'] == detector.categories
+  assert len(detector.categories) == 80
+  assert detector.categories[0] == {'label': 1, 'id': 1, 'name': 'person'}
+  assert detector.categories[79] == {
+      'label': 80, 'id': 90, 'name': 'toothbrush'}
+  missing = set(range(1, 91)) - set(coco_categories.CATEGORIES)
+  assert missing == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+
+
+def test_names_are_those_of_coco_s_annotations(shared_dir):
+  path = shared_dir / 'data' / 'coco_tiny'
+  found = sorted(path.rglob('instances_*.json'))
+  assert found
+  for category in files.read_json(found[0])['categories']:
+    assert coco_categories.CATEGORIES[category['id']] == category['name']
+
+
+def test_pixels_are_bgr_less_means_on_a_tight_canvas(detector):
+  """The release pads to 32; group normalization would see more."""
+  parser = detector._parser
+  pixels = image(96, 112)
+  inputs, info = parser.predict_image(tf.constant(pixels))
+  assert inputs.shape == [96, 128, 3]
+  np.testing.assert_array_equal(info[1], [96, 112])
+  np.testing.assert_allclose(
+      inputs[:, :112],
+      pixels[..., ::-1] - np.float32([102.9801, 115.9465, 122.7717]),
+      atol=1e-4)
+  assert not np.any(inputs[:, 112:])
+  # Others keep the canvas, and TensorFlow-free preprocessing agrees with it.
+  inputs, info = parser.eval_image(tf.constant(pixels))
+  assert inputs.shape == [128, 128, 3]
+  rule = preprocessing.Preprocessing.from_dict(parser.eval_rule())
+  made, made_info = rule(pixels)
+  np.testing.assert_allclose(made[0], inputs, atol=1e-4)
+  np.testing.assert_array_equal(made_info[0], info)
+
+
+def test_a_box_ends_a_pixel_of_the_image_further(detector):
+  """Indices of pixels over the scale, and one: COCO's width is x2 - x1 + 1."""
+  info = tf.constant([[[50., 60.], [100., 120.], [2., 2.], [0., 0.]]])
+  edges = tf.constant([[[10., 20., 31., 41.], [0., 0., 0., 0.],
+                        [90., 99., 100., 120.]]])
+  np.testing.assert_array_equal(detector._model.image_boxes(edges, info)[0], [
+      [5, 10, 16, 21], [0, 0, 0, 0], [45, 49.5, 50, 60]])
+
+
+def test_each_image_is_predicted_on_its_own_canvas(detector):
+  """As the model gives on just that input, boxes over the scale."""
+  images = [image(96, 112), image(96, 96)]
+  found = list(detector.detect_many(images))
+  for pixels, detections in zip(images, found):
+    inputs, info = detector._parser.predict_image(tf.constant(pixels))
+    outputs = detector._model(
+        inputs[tf.newaxis], info[tf.newaxis, 1], training=False)
+    count = int(outputs['num_detections'][0])
+    assert count == 8
+    np.testing.assert_allclose(
+        detections['detection_boxes'],
+        outputs['detection_boxes'][0, :count], atol=1e-3)
+
+
+_ONE_CANVAS = yaml.safe_dump(
+    {'task': {'validation_data': {'parser': {'pad_to': 0}}}})
+
+
+@pytest.fixture(name='on_canvas', scope='module')
+def fixture_on_canvas(run):
+  return predictor.Predictor.from_checkpoint(run, params_override=_ONE_CANVAS)
+
+
+def assert_near(found, expected):
+  assert len(expected['detection_scores']) == 8
+  for key in ('detection_boxes', 'detection_scores', 'detection_masks'):
+    np.testing.assert_allclose(found[key], expected[key], atol=1e-3)
+
+
+def test_stage_by_stage_it_detects_the_same(run, on_canvas):
+  """As ensembles and test-time augmentation run it."""
+  member = members.Member.read(run, '', (), _ONE_CANVAS)
+  pixels = image(96, 112)
+  assert_near(ensemble.Ensemble([member]).detect(pixels),
+              on_canvas.detect(pixels))
+
+
+def test_an_exported_model_detects_the_same(run, on_canvas, tmp_path):
+  """SavedModel; its canvas is fixed."""
+  path, params, info = predictor.read_run(run, params_override=_ONE_CANVAS)
+  module = export_module.ExportModule(params, path, info['categories'])
+  out = str(tmp_path / 'saved_model')
+  saved_model.write(module, model_info.ModelInfo(
+      info['categories'],
+      preprocessing.Preprocessing.from_dict(module.parser.eval_rule())), out)
+  pixels = image(96, 112)
+  assert_near(runtimes.SavedModelPredictor(out).detect(pixels),
+              on_canvas.detect(pixels))
+
+
+def test_the_verb_says_what_is_wrong_in_one_line(tmp_path):
+  import argparse  # pylint: disable=g-import-not-at-top
+  parser = argparse.ArgumentParser()
+  cli_convert.add_verb(parser.add_subparsers(required=True))
+  args = parser.parse_args([
+      'convert-weights', 'official', '--checkpoint', str(tmp_path / 'no.pth'),
+      '--config', f'{CONFIG}.yaml', '--output_dir', str(tmp_path / 'out')])
+  with pytest.raises(errors.InputError, match='No such file'):
+    args.run(args)
+  args = parser.parse_args([
+      'convert-weights', 'imagenet', '--source', 'keras',
+      '--file', str(tmp_path / 'no.h5'), '--output_dir', str(tmp_path / 'out')])
+  with pytest.raises(errors.InputError, match='no.h5'):
+    args.run(args)
+  assert not os.listdir(tmp_path)
