@@ -42,6 +42,13 @@ def box_run(tmp_path_factory):
 _LOADED = {}
 
 
+@pytest.fixture(scope='module', autouse=True)
+def forget():
+  """The models' memory is free again for the rest of the session."""
+  yield
+  _LOADED.clear()
+
+
 @pytest.fixture(autouse=True)
 def loads(monkeypatch):
   """Builds each model once; returns the list of paths that were asked for."""
