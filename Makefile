@@ -44,7 +44,7 @@ demo: install
 	@echo
 	@echo "scenes       $(DEMO)/data/val_images/"
 	@echo "model        $(DEMO)/model/"
-	@echo "pictures     $(DEMO)/predictions/*.png"
+	@echo "pictures     $(DEMO)/predictions/index.html"
 	@echo "predictions  $(DEMO)/predictions/predictions.json"
 	@echo "metrics      $(DEMO)/metrics.json"
 	@echo "exports      $(DEMO)/saved_model/ $(DEMO)/tflite/, with their predictions beside them"

@@ -194,13 +194,21 @@ def test_predict_and_evaluate_agree_on_ids_and_sizes(run, tmp_path, capsys):
   assert all(r['segmentation']['size'] == [64, 64] for r in results)
   pictures = sorted(path for path in os.listdir(out) if path.endswith('.png'))
   assert len(pictures) == 3
-  assert Image.open(out / pictures[0]).size == (192, 192)
+  # Ground truth and detections side by side, each 64 pixels three times over.
+  assert Image.open(out / pictures[0]).size == (192 + 8 + 192, 22 + 192)
+  assert (out / 'index.html').is_file()
   assert cli.main(['evaluate', '--predictions', str(out / 'predictions.json'),
                    '--annotations', annotations, '--output_dir',
                    str(tmp_path)]) == 0
   assert 'mask' in capsys.readouterr().out
   metrics = json.loads((tmp_path / 'metrics.json').read_text())
   assert 0 <= metrics['mask']['AP'] <= 1
+  # The same in one go, from the checkpoint.
+  assert cli.main(['evaluate', '--checkpoint', run.model_dir, '--images',
+                   f'{run.data}/val_images', '--annotations', annotations,
+                   '--output_dir', str(tmp_path / 'direct')]) == 0
+  assert json.loads((tmp_path / 'direct/metrics.json').read_text()) == metrics
+  assert not (tmp_path / 'direct/index.html').exists()
 
 
 def test_predictor_gives_full_image_masks_in_original_pixels(predictor):

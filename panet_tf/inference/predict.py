@@ -76,19 +76,13 @@ def predict(models: Union[str, Sequence[str]],
   drawn = {path: pictures[path] for path in paths[:max_pictures]}
   files.make_folder(output_dir)
   with partial_results.PartialResults(
-      os.path.join(output_dir, partial_results.PARTIAL), {
-          'models': partial_results.identity(
-              [models] if isinstance(models, str) else models),
-          'experiment': experiment,
-          'config_files': partial_results.identity(config_files),
-          'params_override': params_override,
-          'score_threshold': score_threshold,
-          'annotations': annotations and partial_results.identity(
-              [annotations]),
-          'max_pictures': max_pictures, 'batch_size': batch_size,
-          'tile': tile, 'overlap': overlap,
-          'images': [[os.path.abspath(path), ids[path]] for path in paths],
-      }) as partial, _progress(paths, partial.num_images) as progress:
+      os.path.join(output_dir, partial_results.PARTIAL), _identity(
+          models, config_files, annotations, experiment=experiment,
+          params_override=params_override, score_threshold=score_threshold,
+          max_pictures=max_pictures, batch_size=batch_size, tile=tile,
+          overlap=overlap,
+          images=[[os.path.abspath(path), ids[path]] for path in paths]
+      )) as partial, _progress(paths, partial.num_images) as progress:
     began = time.monotonic()
     # A tiled image may be huge: one at a time, and one ahead.
     with prediction_run.PredictionRun(
@@ -96,12 +90,7 @@ def predict(models: Union[str, Sequence[str]],
         truth=_truth(annotations, coco['annotations'], detector.categories),
         score_threshold=score_threshold, batch_size=1 if tile else batch_size,
         num_ahead=1 if tile else 2 * batch_size + 2, strict=strict) as run:
-      for is_video, group in itertools.groupby(paths, image_files.is_video):
-        if is_video:
-          for path in group:
-            run.video(path)
-        else:
-          run.images([(path, ids[path]) for path in group])
+      _go(run, paths, ids)
     seconds = time.monotonic() - began
     count = partial.finish(os.path.join(output_dir, image_files.PREDICTIONS))
   if drawn:
@@ -127,6 +116,25 @@ def _open(models, experiment, config_files, params_override, batch_size, tile,
     return detector
   return tiles.TiledDetector(
       detector, tile, tile // 8 if overlap is None else overlap, batch_size)
+
+
+def _go(run, paths, ids):
+  """All images and videos, in their order."""
+  for is_video, group in itertools.groupby(paths, image_files.is_video):
+    if is_video:
+      for path in group:
+        run.video(path)
+    else:
+      run.images([(path, ids[path]) for path in group])
+
+
+def _identity(models, config_files, annotations, **rest):
+  """What must be the same for a run to go on."""
+  of_files = partial_results.identity
+  return {
+      'models': of_files([models] if isinstance(models, str) else models),
+      'config_files': of_files(config_files),
+      'annotations': annotations and of_files([annotations]), **rest}
 
 
 def _write_gallery(output_dir, pictures, categories, score_threshold, coco):

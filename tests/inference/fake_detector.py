@@ -31,7 +31,7 @@ class FakeDetector(detections.Detector):
             for image in images]
 
   def _detect(self, image):
-    raise NotImplementedError
+    return self._detect_many([image])[0]
 
   def _found(self, image, batch):
     value = int(image[0, 0, 0])

@@ -1,5 +1,6 @@
 """What lies beside a checkpoint; the rest is in end_to_end_test.py."""
 
+import numpy as np
 import pytest
 
 from panet_tf import checkpoints
@@ -19,3 +20,19 @@ def test_a_broken_description_is_named_in_one_line(tmp_path, monkeypatch, text):
   with pytest.raises(errors.InputError, match='dataset.json: not a d') as info:
     predictor.Predictor.from_checkpoint(str(tmp_path), 'panet_shapes')
   assert '\n' not in str(info.value)
+
+
+def test_a_batch_gives_what_each_image_gives_alone(reference, images):
+  """The last, smaller batch is filled up, so that nothing is compiled anew."""
+  wanted = [reference.detect(image) for image in images]
+  batches = reference.detect_many(images[:3]), reference.detect_many(images[2:])
+  found = [*batches[0], *batches[1][1:]]
+  assert len(batches[1]) == 2 and len(found) == 4
+  for one, other in zip(found, wanted):
+    assert len(other['detection_scores'])
+    np.testing.assert_array_equal(
+        one['detection_classes'], other['detection_classes'])
+    for key in ('detection_boxes', 'detection_scores', 'detection_masks'):
+      np.testing.assert_allclose(one[key], other[key], rtol=0, atol=1e-3)
+  for key, value in batches[1][0].items():
+    np.testing.assert_array_equal(value, found[2][key])
