@@ -19,6 +19,7 @@ setuptools.setup(
         'faster-coco-eval',
         'flatbuffers',
         'google-crc32c',
+        'h5py',
         'litert-quantizer',
         'numpy',
         'opencv-python-headless',

@@ -11,6 +11,7 @@
                           from a checkpoint or what export.py made of it
   panet serve-client      the same from a running TensorFlow Serving
   panet submit cityscapes a COCO results file as the benchmark takes it
+  panet convert-weights   the authors' models, or ImageNet's, as checkpoints
 """
 
 import argparse
@@ -24,6 +25,7 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top
+from panet_tf import cli_convert
 from panet_tf import cli_data
 from panet_tf import cli_predict
 from panet_tf import errors
@@ -102,6 +104,7 @@ def main(argv=None) -> int:
   _add_result_verbs(verbs)
   cli_predict.add_verb(verbs)
   client_verb.add_verb(verbs)
+  cli_convert.add_verb(verbs)
   args = parser.parse_args(argv)
   try:
     return args.run(args) or 0
