@@ -341,7 +341,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       validation shards.
     init_labels: for an init_checkpoint of other classes. For each label of
       this model, from 1 on, the checkpoint's label whose weights of the last
-      layers it takes; 0 for none. Empty: the checkpoint's classes are these.
+      layers it takes; 0 for none. Empty: the checkpoint's classes are these,
+      or, where it has more or fewer, none is taken.
   """
   model: PANet = dataclasses.field(default_factory=PANet)
   train_data: DataConfig = dataclasses.field(

@@ -13,10 +13,10 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf import checkpoints
-from panet_tf import class_transfer
 from panet_tf import config as panet_config
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf import initial_weights
 from panet_tf import progress
 from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import coco_json
@@ -114,7 +114,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       return
     checkpoint = checkpoints.find(path)
     if modules == 'all':
-      class_transfer.load(model, checkpoint, labels)
+      initial_weights.load(model, checkpoint, labels)
       return
     named = [modules] if isinstance(modules, str) else list(modules)
     if not named or not {'backbone', 'decoder'}.issuperset(named):
@@ -123,12 +123,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
           'backbone and decoder')
     if 'backbone' in named:
       checkpoints.check_backbone(checkpoint, self.task_config.model.as_dict())
-    try:
-      super().initialize(model)
-    except (AssertionError, ValueError, tf.errors.OpError) as e:
-      raise errors.InputError(
-          f'task.init_checkpoint {path} does not fit the modules {modules!r} '
-          f'of this model: {str(e).strip().splitlines()[0]}') from e
+    initial_weights.load_modules(model, checkpoint, named)
 
   def build_inputs(self, params: panet_config.DataConfig,
                    input_context: Optional[tf.distribute.InputContext] = None,

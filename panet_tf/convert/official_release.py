@@ -49,7 +49,9 @@ def convert(checkpoint: str, config: str, output_dir: str,
   model = factory.build_panet(params.task.model)
   set_weights(model, arrays, checkpoint)
   with weights.folder_written_whole(output_dir) as folder:
-    tf.train.Checkpoint(model=model).save(os.path.join(folder, 'ckpt'))
+    # As a trainer saves: `init_checkpoint_modules` finds its parts.
+    tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
+        os.path.join(folder, 'ckpt'))
     train_utils.serialize_config(params, folder)
     if params.task.model.num_classes == 1 + len(coco_categories.CATEGORIES):
       files.write_json(os.path.join(folder, files.DATASET_INFO),

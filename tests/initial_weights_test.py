@@ -8,8 +8,9 @@ import tensorflow as tf
 
 import factory_test
 import tiny
-from panet_tf import class_transfer
+from panet_tf import config
 from panet_tf import errors
+from panet_tf import initial_weights
 
 CLASSES = 3  # With background; the source has tiny.NUM_CLASSES, 5.
 PER_CLASS = {'class_logits': 1, 'box_deltas': 4, 'classifier': 1}
@@ -137,6 +138,60 @@ def test_the_same_classes_need_no_labels(source, source_model):
     np.testing.assert_array_equal(value, stored[name], name)
 
 
+def test_without_labels_all_but_the_last_layers_is_loaded(
+    source, target, capsys):
+  checkpoint, stored = source
+  scramble(target, 2)
+  before = values(target)
+  initialize(target, checkpoint)
+  for name, value in values(target).items():
+    is_by_class = of_class(name, value, 0, CLASSES) is not None
+    np.testing.assert_array_equal(
+        value, (before if is_by_class else stored)[name], name)
+  assert ('not loaded: class_logits, box_deltas, classifier: 4 classes there, '
+          '2 here') in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('modules', ['all', 'backbone', ['backbone', 'decoder']])
+def test_a_plain_backbone_starts_a_deformable_one(tmp_path, modules, capsys):
+  def make(**fields):
+    return build(include_mask=False, backbone=config.Backbone(
+        model_id=50, width_multiplier=0.125, **fields))
+
+  plain, deformable = make(), make(deformable_stages=[4])
+  scramble(plain, 4)
+  path = tf.train.Checkpoint(
+      model=plain, **plain.checkpoint_items).save(str(tmp_path / 'ckpt'))
+  stored = values(plain)
+  initialize(deformable, path, init_checkpoint_modules=modules)
+  named = [modules] if isinstance(modules, str) else modules
+  loaded = {id(v) for name in named for v in (
+      deformable if name == 'all' else getattr(deformable, name)).variables}
+  offsets = 0
+  for v in deformable.variables:
+    name = factory_test.name_of(v)
+    if '/offset/' in name:
+      offsets += 1
+      assert not v.numpy().any()
+    else:
+      equal = np.array_equal(v.numpy(), stored[name])
+      assert equal == (id(v) in loaded), name
+  assert offsets == 2 * 6  # The six blocks of stage 4.
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].endswith(path) and len(lines) == 2
+  assert lines[1].startswith('  not loaded, new: ') and '/offset/' in lines[1]
+
+
+def test_a_backbone_of_other_layers_is_refused_and_nothing_changes(
+    source, tmp_path):
+  model = build(backbone=config.Backbone(model_id=34, width_multiplier=0.125))
+  before = values(model)
+  with pytest.raises(errors.InputError, match=r'lacks \d+ of \d+ .*res2_2'):
+    initialize(model, source[0], init_checkpoint_modules='backbone')
+  for name, value in values(model).items():
+    np.testing.assert_array_equal(value, before[name], name)
+
+
 def test_a_folder_stands_for_its_newest_checkpoint(source, target):
   checkpoint, stored = source
   scramble(target, 2)
@@ -149,7 +204,6 @@ def test_a_folder_stands_for_its_newest_checkpoint(source, target):
 
 
 @pytest.mark.parametrize('fields, words', [
-    (dict(), ['4 classes', 'this model 2', 'task.init_labels']),
     (dict(init_labels=[1]), ['task.init_labels has 1 entries', 'have 2']),
     (dict(init_labels=[1, 2, 3]), ['task.init_labels has 3', 'have 2']),
     (dict(init_labels=[1, 5]), ['has 5 for label 2', 'labels 1 to 4']),
@@ -218,6 +272,6 @@ def test_transfer_by_hand():
   initial = np.array([[1, 2, 3, 4, 5, 6]])  # 3 classes of 2 numbers.
   stored = np.array([[10, 11, 20, 21, 30, 31, 40, 41]])
   np.testing.assert_array_equal(
-      class_transfer.transfer(initial, stored, [0, 3, 0]),
+      initial_weights.transfer(initial, stored, [0, 3, 0]),
       [[10, 11, 40, 41, 5, 6]])
   np.testing.assert_array_equal(initial, [[1, 2, 3, 4, 5, 6]])

@@ -6,7 +6,7 @@ categories in Cityscapes from a pre-trained COCO Mask R-CNN model (rider being
 randomly initialized)".
 """
 
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Set, Tuple
 
 from google.protobuf import message
 import numpy as np
@@ -15,6 +15,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 import tf_keras
 
 from panet_tf import errors
+from panet_tf.modeling import deformable_conv
 
 _OBJECT_GRAPH = '_CHECKPOINTABLE_OBJECT_GRAPH'  # Objects, and their keys.
 _MOST_NAMES = 8
@@ -22,6 +23,10 @@ _MOST_NAMES = 8
 
 def load(model: tf_keras.Model, checkpoint: str, labels: Sequence[int] = ()):
   """Loads all of a model, and prints what of it and of the file is left over.
+
+  A model of another number of classes keeps its own class-dependent last
+  layers, unless `labels` says where their weights come from. Offsets of
+  deformable convolutions, which a plain backbone has not, stay as they are.
 
   Args:
     model: a built `PANetModel`.
@@ -31,24 +36,56 @@ def load(model: tf_keras.Model, checkpoint: str, labels: Sequence[int] = ()):
   Raises:
     InputError: the checkpoint or the labels do not fit; nothing has changed.
   """
-  values, unused = _read(model, checkpoint)
+  values, unused = _read(model, {'model': model}, checkpoint)
   layers = _class_layers(model)
   num_classes = layers[0].units
   num_stored = values[id(layers[0].bias)].size
   _check_labels(labels, num_classes, num_stored, checkpoint)
-  sources = [0, *labels] if labels else list(range(num_classes))
   by_class = {id(v) for layer in layers for v in (layer.kernel, layer.bias)}
+  sources = list(range(num_classes))
+  if labels:
+    sources = [0, *labels]
+  elif num_stored != num_classes:
+    sources = []
+  _check_shapes(model, values, checkpoint, {
+      v: num_stored / num_classes for v in by_class})
   for v in model.variables:
-    shape = tuple(v.shape)
-    if id(v) in by_class:
-      shape = (*shape[:-1], shape[-1] // num_classes * num_stored)
-    if values[id(v)].shape != shape:
-      raise _misfit(checkpoint, f'{v.name} has the shape '
-                    f'{values[id(v)].shape} there and should have {shape}')
-  for v in model.variables:
-    v.assign(transfer(v.numpy(), values[id(v)], sources)
-             if id(v) in by_class else values[id(v)])
-  print(_summary(checkpoint, layers, sources, num_stored, unused), flush=True)
+    if id(v) in by_class and sources:
+      v.assign(transfer(v.numpy(), values[id(v)], sources))
+    elif id(v) in values and id(v) not in by_class:
+      v.assign(values[id(v)])
+  new = [v.name for v in model.variables if id(v) not in values]
+  print('\n'.join([
+      f'initial weights: {checkpoint}',
+      *_summary(layers, sources, num_classes, num_stored),
+      *_left_over(new, unused)]), flush=True)
+
+
+def load_modules(model: tf_keras.Model, checkpoint: str,
+                 modules: Sequence[str]):
+  """Loads parts of a model, and prints what of them is left over.
+
+  Args:
+    model: built.
+    checkpoint: path, as `checkpoints.find` gives it.
+    modules: names of attributes, under which the checkpoint has them, too.
+
+  Raises:
+    InputError: the checkpoint does not fit; nothing has changed.
+  """
+  parts = {name: getattr(model, name) for name in modules}
+  values, unused = _read(model, parts, checkpoint)
+  _check_shapes(model, values, checkpoint, {})
+  new = []
+  for part in parts.values():
+    for v in part.variables:
+      if id(v) in values:
+        v.assign(values[id(v)])
+      else:
+        new.append(v.name)
+  print('\n'.join([
+      f'initial weights of {", ".join(modules)}: {checkpoint}',
+      *_left_over(new, unused)]), flush=True)
 
 
 def transfer(initial: np.ndarray, stored: np.ndarray,
@@ -91,7 +128,8 @@ def _misfit(checkpoint, reason):
       f'task.init_checkpoint {checkpoint} does not fit this model: {reason}')
 
 
-def _read(model, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
+def _read(model, parts, checkpoint
+         ) -> Tuple[Dict[int, np.ndarray], List[str]]:
   """{id of a variable: its value in the checkpoint}, and keys left over.
 
   Objects are matched as `tf.train.Checkpoint` does it: a key is the shortest
@@ -99,7 +137,7 @@ def _read(model, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
   """
   try:
     matched = tf.train.CheckpointView(checkpoint).match(
-        tf.train.Checkpoint(model=model))
+        tf.train.Checkpoint(**parts))
     reader = tf.train.load_checkpoint(checkpoint)
     nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
         reader.get_tensor(_OBJECT_GRAPH)).nodes
@@ -107,21 +145,52 @@ def _read(model, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
     raise _misfit(checkpoint, _one_line(e)) from e
   keys = {id(matched[i]): nodes[i].attributes[0].checkpoint_key
           for i in matched if nodes[i].attributes}
-  missing = [v.name for v in model.variables if id(v) not in keys]
+  variables = [v for part in parts.values() for v in part.variables]
+  optional = _offsets(model)
+  missing = [v.name for v in variables
+             if id(v) not in keys and id(v) not in optional]
   if missing:
     raise _misfit(checkpoint, f'it lacks {len(missing)} of '
-                  f'{len(model.variables)} variables: {_names(missing)}')
+                  f'{len(variables)} variables: {_names(missing)}')
   try:
-    values = {id(v): reader.get_tensor(keys[id(v)]) for v in model.variables}
+    values = {id(v): reader.get_tensor(keys[id(v)])
+              for v in variables if id(v) in keys}
   except tf.errors.OpError as e:
     raise _misfit(checkpoint, _one_line(e)) from e
-  return values, _unmatched(nodes, matched)
+  return values, _unmatched(nodes, matched, parts)
 
 
-def _unmatched(nodes, matched) -> List[str]:
-  """Keys of the saved model's variables that this model has no place for."""
+def _offsets(model) -> Set[int]:
+  """Variables of the offsets of deformable convolutions, which begin at 0."""
+  return {id(v) for layer in model.submodules
+          if isinstance(layer, deformable_conv.DeformableConv2D)
+          for v in layer.offset.variables}
+
+
+def _check_shapes(model, values, checkpoint, by_class):
+  """Raises InputError unless shapes agree.
+
+  Args:
+    model: what is loaded into.
+    values: of `_read`.
+    checkpoint: for the message.
+    by_class: {id of a variable whose last axis is the classes: how many times
+      as long it is in the checkpoint}.
+  """
+  for v in model.variables:
+    if id(v) in values:
+      shape = tuple(v.shape)
+      if id(v) in by_class:
+        shape = (*shape[:-1], round(shape[-1] * by_class[id(v)]))
+      if values[id(v)].shape != shape:
+        raise _misfit(checkpoint, f'{v.name} has the shape '
+                      f'{values[id(v)].shape} there and should have {shape}')
+
+
+def _unmatched(nodes, matched, parts) -> List[str]:
+  """Keys of variables saved in such parts that these have no place for."""
   seen = set()
-  to_visit = [c.node_id for c in nodes[0].children if c.local_name == 'model']
+  to_visit = [c.node_id for c in nodes[0].children if c.local_name in parts]
   while to_visit:
     i = to_visit.pop()
     if i not in seen:
@@ -134,15 +203,7 @@ def _unmatched(nodes, matched) -> List[str]:
 
 def _check_labels(labels, num_classes, num_stored, checkpoint):
   """Raises InputError unless each label of the model has a source or 0."""
-  if not labels:
-    if num_classes != num_stored:
-      raise _misfit(
-          checkpoint, f'it has {num_stored - 1} classes and this model '
-          f'{num_classes - 1} (without background): task.init_labels should '
-          'say, for each label of this model, which of the checkpoint it '
-          'starts from (0: none)')
-    return
-  if len(labels) != num_classes - 1:
+  if labels and len(labels) != num_classes - 1:
     raise errors.InputError(
         f'task.init_labels has {len(labels)} entries; it should have '
         f'{num_classes - 1}, one for each label of this model')
@@ -159,16 +220,25 @@ def _names(names):
   return ', '.join(names[:_MOST_NAMES]) + more * (len(names) > _MOST_NAMES)
 
 
-def _summary(checkpoint, layers, sources, num_stored, unused):
-  """What was loaded, and what was not."""
-  lines = [f'initial weights: {checkpoint}']
-  if sources != list(range(num_stored)):
-    taken = [f'{c} from {s}' for c, s in enumerate(sources) if s]
-    fresh = [str(c) for c, s in enumerate(sources) if c and not s]
-    lines += [
-        f'  labels of {", ".join(layer.name for layer in layers)}: '
-        + (', '.join(taken) or 'none'),
-        f'  not loaded, new weights for labels: {", ".join(fresh) or "none"}']
+def _summary(layers, sources, num_classes, num_stored) -> List[str]:
+  """Which classes were loaded, where these are not all in their order."""
+  names = ', '.join(layer.name for layer in layers)
+  if not sources:
+    return [f'  not loaded: {names}: {num_stored - 1} classes there, '
+            f'{num_classes - 1} here (task.init_labels can map them)']
+  if sources == list(range(num_stored)):
+    return []
+  taken = [f'{c} from {s}' for c, s in enumerate(sources) if s]
+  fresh = [str(c) for c, s in enumerate(sources) if c and not s]
+  return [
+      f'  labels of {names}: ' + (', '.join(taken) or 'none'),
+      f'  not loaded, new weights for labels: {", ".join(fresh) or "none"}']
+
+
+def _left_over(new, unused) -> List[str]:
+  lines = []
+  if new:
+    lines.append(f'  not loaded, new: {_names(new)}')
   if unused:
     lines.append(f'  of the checkpoint, not used: {_names(unused)}')
-  return '\n'.join(lines)
+  return lines
