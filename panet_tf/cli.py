@@ -10,6 +10,7 @@
   panet predict           boxes, masks and pictures, of images and videos,
                           from a checkpoint or what export.py made of it
   panet serve-client      the same from a running TensorFlow Serving
+  panet propose           boxes of an RPN, to train on
   panet submit cityscapes a COCO results file as the benchmark takes it
   panet convert-weights   the authors' models, or ImageNet's, as checkpoints
 """
@@ -28,6 +29,7 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 from panet_tf import cli_convert
 from panet_tf import cli_data
 from panet_tf import cli_predict
+from panet_tf import cli_propose
 from panet_tf import errors
 from panet_tf.serving import client_verb
 
@@ -103,6 +105,7 @@ def main(argv=None) -> int:
   cli_data.add_verbs(verbs)
   _add_result_verbs(verbs)
   cli_predict.add_verb(verbs)
+  cli_propose.add_verb(verbs)
   client_verb.add_verb(verbs)
   cli_convert.add_verb(verbs)
   args = parser.parse_args(argv)

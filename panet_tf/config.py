@@ -13,10 +13,14 @@ from typing import List, Optional
 from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
 
+from panet_tf import backbone_config
 from panet_tf import errors
 from panet_tf import inference_config
+from panet_tf import two_stages
 
-NORMALIZATIONS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
+Backbone = backbone_config.Backbone
+Pixels = backbone_config.Pixels
+_NORMALIZATIONS = backbone_config.NORMALIZATIONS
 
 # Fields of Model Garden's heads that PANet has other fields, or no use, for.
 _UNUSED = (
@@ -31,67 +35,6 @@ _UNUSED_WITH_MASKS = (
     'mask_head.use_separable_conv', 'mask_head.class_agnostic',
     'mask_head.upsample_factor', 'mask_roi_aligner.crop_size',
     'mask_roi_aligner.sample_offset')
-
-
-def _one_of(field, value, allowed):
-  inference_config.one_of(f'task.model.{field}', value, allowed)
-
-
-@dataclasses.dataclass
-class Backbone(hyperparams.Config):
-  """ResNet and its kin.
-
-  Attributes:
-    model_id: depth of a ResNet: 18, 34, 50, 101, 152 or 269.
-    name: instead of a ResNet: resnext101_32x8d, resnext101_64x4d,
-      se_resnext101_32x4d or senet154.
-    width_multiplier: scales all channel counts, for small models; groups, too.
-    stride_in_1x1: stride of a stage in its first 1x1 (as in Caffe, and the
-      authors' release) instead of the 3x3 convolution.
-    frozen_stages: 0 nothing, 1 the stem, 2 the stem and stage 2, and so on.
-    normalization: as in `PANet`; '' takes over `PANet.normalization`.
-    deformable_stages: of 3, 4 and 5: there the 3x3 convolutions of the
-      bottlenecks are deformable. They take gigabytes in training, see
-      `modeling.deformable_conv`.
-    modulated: these in their second version, with masks.
-  """
-  model_id: int = 50
-  name: str = ''
-  width_multiplier: float = 1.0
-  stride_in_1x1: bool = False
-  frozen_stages: int = 0
-  normalization: str = ''
-  deformable_stages: List[int] = dataclasses.field(default_factory=list)
-  modulated: bool = False
-
-  def check(self):
-    """Raises InputError for a backbone that there is not."""
-    _one_of('backbone.normalization', self.normalization,
-            ('',) + NORMALIZATIONS)
-    _one_of('backbone.model_id', self.model_id, inference_config.DEPTHS)
-    _one_of('backbone.name', self.name, ('',) + inference_config.NAMES)
-    if self.name and self.model_id != Backbone.model_id:
-      raise errors.InputError(
-          f'task.model.backbone.model_id is {self.model_id}, but '
-          f'task.model.backbone.name is {self.name}; leave model_id out')
-    # Of 64 channels or a multiple, in 32 groups or 64.
-    if self.name and (
-        self.width_multiplier <= 0 or self.width_multiplier * 32 % 1):
-      raise errors.InputError(
-          'task.model.backbone.width_multiplier is '
-          f'{self.width_multiplier}; for the groups of {self.name} it must be '
-          'a multiple of 1/32')
-    for stage in self.deformable_stages:
-      _one_of('backbone.deformable_stages', stage, (3, 4, 5))
-    if self.deformable_stages and self.model_id < 50:
-      raise errors.InputError(
-          'task.model.backbone.deformable_stages is '
-          f'{self.deformable_stages}, but model_id {self.model_id} has no '
-          'bottlenecks; it must be empty, or model_id 50 or more')
-    if self.modulated and not self.deformable_stages:
-      raise errors.InputError(
-          'task.model.backbone.modulated is true, but deformable_stages is '
-          'empty; list stages of 3, 4 and 5')
 
 
 @dataclasses.dataclass
@@ -113,38 +56,6 @@ class RoIAlign(hyperparams.Config):
   sampling_ratio: int = 2
   aligned: bool = True
   use_xla: bool = True
-
-
-@dataclasses.dataclass
-class Pixels(hyperparams.Config):
-  """What the network sees of a pixel: (value - mean) / stddev.
-
-  Belongs to the weights of the backbone, as `panet convert-weights` writes it.
-
-  Attributes:
-    color_order: 'rgb', or 'bgr' as in Caffe.
-    mean: of each channel in that order, in 0..255. Empty: Model Garden's,
-      which torchvision shares: 123.675, 116.28, 103.53.
-    stddev: the same. Empty: 58.395, 57.12, 57.375.
-  """
-  color_order: str = 'rgb'
-  mean: List[float] = dataclasses.field(default_factory=list)
-  stddev: List[float] = dataclasses.field(default_factory=list)
-
-  def check(self):
-    """Raises InputError for what is no preprocessing."""
-    _one_of('pixels.color_order', self.color_order, ('rgb', 'bgr'))
-    for name, least in (('mean', -1e3), ('stddev', 1e-6)):
-      values = getattr(self, name)
-      if values and not (len(values) == 3 and all(
-          isinstance(x, (int, float)) and least <= x <= 1e3 for x in values)):
-        raise errors.InputError(
-            f'task.model.pixels.{name} is {values}; it must be empty or three '
-            f'numbers of {least:g} to 1000, one for each channel')
-    if self.color_order != 'rgb' and not (self.mean and self.stddev):
-      raise errors.InputError(
-          f'task.model.pixels.color_order is {self.color_order}, but mean or '
-          'stddev is empty; both must be set, in that order of channels')
 
 
 @dataclasses.dataclass
@@ -172,6 +83,8 @@ class PANet(maskrcnn.MaskRCNN):
     legacy_boxes: anchors, clipping, pooling and boxes of `propose`, `classify`
       and `segment` as in the release, see `ops.legacy_boxes`.
     pixels: preprocessing.
+    stages: 'both'; 'rpn' for proposals only; or 'detector', which takes them
+      from `DataConfig.proposals` and has no RPN (section 4.1).
     num_classes: with background; 0 takes it from the data set.
   """
   bottom_up_path: bool = True
@@ -188,6 +101,7 @@ class PANet(maskrcnn.MaskRCNN):
   norm_after_fc: bool = True
   norm_after_upconv: bool = True
   legacy_boxes: bool = False
+  stages: str = 'both'
   pixels: Pixels = dataclasses.field(default_factory=Pixels)
   roi_align: RoIAlign = dataclasses.field(default_factory=RoIAlign)
   backbone: Backbone = dataclasses.field(default_factory=Backbone)
@@ -195,22 +109,25 @@ class PANet(maskrcnn.MaskRCNN):
 
   def check(self):
     """Raises InputError for a value that no part of the model understands."""
-    _one_of('pooling_fusion', self.pooling_fusion, ('max', 'sum'))
-    _one_of('fuse_after', self.fuse_after, ('first_layer', 'pooling'))
-    _one_of('fc_source', self.fc_source, ('conv2', 'conv3', 'conv4'))
-    _one_of('fc_fusion', self.fc_fusion, ('sum', 'max', 'product'))
-    _one_of('box_head', self.box_head, ('4conv1fc', '2fc'))
-    _one_of('normalization', self.normalization, NORMALIZATIONS)
-    _one_of('rpn_normalization', self.rpn_normalization,
-            ('',) + NORMALIZATIONS)
+    one_of = backbone_config.one_of
+    one_of('stages', self.stages, two_stages.STAGES)
+    one_of('pooling_fusion', self.pooling_fusion, ('max', 'sum'))
+    one_of('fuse_after', self.fuse_after, ('first_layer', 'pooling'))
+    one_of('fc_source', self.fc_source, ('conv2', 'conv3', 'conv4'))
+    one_of('fc_fusion', self.fc_fusion, ('sum', 'max', 'product'))
+    one_of('box_head', self.box_head, ('4conv1fc', '2fc'))
+    one_of('normalization', self.normalization, _NORMALIZATIONS)
+    one_of('rpn_normalization', self.rpn_normalization,
+           ('',) + _NORMALIZATIONS)
     self.pixels.check()
     self.backbone.check()
     defaults = PANet()
     for field in _UNUSED + _UNUSED_WITH_MASKS * self.include_mask:
       value, default = (functools.reduce(getattr, field.split('.'), config)
                         for config in (self, defaults))
-      _one_of(field, value, (default,))
+      one_of(field, value, (default,))
     if self.include_mask:
+      two_stages.check_masks(self.stages)
       self._check_mask_branch()
     if self.normalization == 'group':
       self._check_groups()
@@ -323,10 +240,14 @@ class DataConfig(maskrcnn.DataConfig):
       see `dataloaders.sampling`. All shards are read once before the start.
       Copies of a record are apart by what `shuffle_buffer_size` gives, which
       should be many times their number.
+    proposals: for a model whose `stages` is detector: file, or glob of
+      .tfrecord files, with the boxes of every image, as of `panet propose`;
+      see `dataloaders.proposals`.
   """
   dtype: str = 'float32'
   parser: Parser = dataclasses.field(default_factory=Parser)
   class_balanced: bool = False
+  proposals: str = ''
   shuffle_buffer_size: int = 1000
 
 

@@ -1,6 +1,6 @@
 """Configuration to model. The only file that knows both."""
 
-from typing import Optional
+from typing import Optional, Union
 
 import tf_keras
 from official.vision.modeling import factory as official_factory
@@ -16,16 +16,20 @@ from panet_tf.modeling import panet_model
 from panet_tf.modeling import portable_generators
 from panet_tf.modeling import roi_generator
 from panet_tf.modeling import rpn_head
+from panet_tf.modeling import rpn_model
+from panet_tf.modeling import stored_proposals
 from panet_tf.modeling.backbones import resnet
 
 _GROUP_NORM_EPSILON = 1e-5  # GroupNorm paper; Model Garden has no field for it.
+_RPN_PARTS = ('backbone', 'decoder', 'rpn_head', 'roi_generator', 'min_level',
+              'max_level', 'num_scales', 'aspect_ratios', 'anchor_size')
 
 
 def build_panet(
     config: panet_config.PANet,
     kernel_regularizer: Optional[tf_keras.regularizers.Regularizer] = None,
-) -> panet_model.PANetModel:
-  """Builds PANet, or with all switches off Mask R-CNN.
+) -> Union[panet_model.PANetModel, rpn_model.RPNModel]:
+  """Builds PANet, or with all switches off Mask R-CNN; or one stage of it.
 
   Args:
     config: every option of the model; `num_classes` must be known.
@@ -47,32 +51,25 @@ def build_panet(
       kernel_regularizer=kernel_regularizer,
       name='decoder')
   parts = dict(_official_parts(config, backbone, decoder))
-  parts.update(
-      rpn_head=rpn_head.RPNHead(
-          min_level=config.min_level,
-          max_level=config.max_level,
-          num_anchors_per_location=(
-              config.anchor.num_scales * len(config.anchor.aspect_ratios)),
-          num_convs=config.rpn_head.num_convs,
-          num_filters=config.rpn_head.num_filters,
-          norm=_normalization(
-              config, config.rpn_normalization or config.normalization),
-          kernel_regularizer=kernel_regularizer,
-          name='rpn_head'),
-      **_generators(config, parts),
-      roi_aligner=_pooling(config, config.roi_aligner.crop_size),
-      detection_head=_box_head(config, norm, kernel_regularizer))
-  if config.include_mask:
-    parts.update(
-        mask_roi_aligner=_pooling(config, config.mask_roi_aligner.crop_size),
-        mask_sampler=mask_sampler.MaskSampler(
-            mask_target_size=2 * config.mask_roi_aligner.crop_size,
-            num_sampled_masks=config.mask_sampler.num_sampled_masks),
-        mask_head=_mask_head(config, norm, kernel_regularizer))
-  model = panet_model.PANetModel(
-      **parts, legacy_boxes=config.legacy_boxes)
-  model(tf_keras.Input(config.input_size),
-        image_shape=tf_keras.Input([2]), training=False)
+  parts.update(_generators(config, parts))
+  if config.stages == 'detector':
+    parts.update(rpn_head=stored_proposals.NoRPN(name='rpn_head'),
+                 roi_generator=stored_proposals.StoredProposals())
+    boxes = {stored_proposals.PROPOSALS: tf_keras.Input(
+        [config.roi_generator.test_num_proposals, 4])}
+  else:
+    parts.update(rpn_head=_rpn_head(config, kernel_regularizer))
+    boxes = None
+  if config.stages == 'rpn':
+    model = rpn_model.RPNModel(
+        **{name: parts[name] for name in _RPN_PARTS},
+        legacy_boxes=config.legacy_boxes)
+  else:
+    parts.update(_heads(config, norm, kernel_regularizer))
+    model = panet_model.PANetModel(
+        **parts, legacy_boxes=config.legacy_boxes)
+  model(tf_keras.Input(config.input_size), image_shape=tf_keras.Input([2]),
+        anchor_boxes=boxes, training=False)
   return model
 
 
@@ -133,6 +130,35 @@ def _generators(config, parts):
         portable_generators.PortableDetectionGenerator(
             **detections, **arguments))
   return made
+
+
+def _rpn_head(config, kernel_regularizer):
+  return rpn_head.RPNHead(
+      min_level=config.min_level,
+      max_level=config.max_level,
+      num_anchors_per_location=(
+          config.anchor.num_scales * len(config.anchor.aspect_ratios)),
+      num_convs=config.rpn_head.num_convs,
+      num_filters=config.rpn_head.num_filters,
+      norm=_normalization(
+          config, config.rpn_normalization or config.normalization),
+      kernel_regularizer=kernel_regularizer,
+      name='rpn_head')
+
+
+def _heads(config, norm, kernel_regularizer):
+  """The second stage."""
+  parts = dict(
+      roi_aligner=_pooling(config, config.roi_aligner.crop_size),
+      detection_head=_box_head(config, norm, kernel_regularizer))
+  if config.include_mask:
+    parts.update(
+        mask_roi_aligner=_pooling(config, config.mask_roi_aligner.crop_size),
+        mask_sampler=mask_sampler.MaskSampler(
+            mask_target_size=2 * config.mask_roi_aligner.crop_size,
+            num_sampled_masks=config.mask_sampler.num_sampled_masks),
+        mask_head=_mask_head(config, norm, kernel_regularizer))
+  return parts
 
 
 def _pooling(config, crop_size):

@@ -22,11 +22,13 @@ from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import coco_json
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.dataloaders import proposals as proposals_lib
 from panet_tf.dataloaders import reader as reader_lib
 from panet_tf.dataloaders import sampling
 from panet_tf.dataloaders import tfrecord
 from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
+from panet_tf.evaluation import proposal_evaluator
 from panet_tf.ops import legacy_boxes
 
 # What Model Garden has here and we do not.
@@ -41,7 +43,7 @@ def pixels_of(model: panet_config.PANet) -> image_scaling.Pixels:
   default = image_scaling.Pixels()
   return image_scaling.Pixels(
       pixels.color_order, tuple(pixels.mean) or default.mean,
-      tuple(pixels.stddev) or default.stddev)
+      tuple(pixels.stddev) or default.stddev, model.legacy_boxes)
 
 
 def build_parser(model: panet_config.PANet,
@@ -82,7 +84,19 @@ def build_parser(model: panet_config.PANet,
       dtype=data.dtype,
       pad_to=options.pad_to,
       anchor_boxes=legacy_boxes.anchors if model.legacy_boxes else None,
-      pixels=pixels_of(model))
+      pixels=pixels_of(model),
+      num_proposals=num_proposals(model, data),
+      legacy_boxes=model.legacy_boxes)
+
+
+def num_proposals(model: panet_config.PANet,
+                  data: panet_config.DataConfig) -> int:
+  """Stored proposals that a model takes of an image; 0: it makes its own."""
+  if model.stages != 'detector':
+    return 0
+  generator = model.roi_generator
+  return (generator.num_proposals if data.is_training
+          else generator.test_num_proposals)
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
@@ -140,6 +154,11 @@ class PANetTask(maskrcnn.MaskRCNNTask):
         regenerate_source_id=decoder_options.regenerate_source_id)
     parser = build_parser(model, params)
     paths = tfrecord.shard_paths(params.input_path)
+    decode = decoder.decode
+    if params.proposals:
+      stored = proposals_lib.read(
+          params.proposals, num_proposals(model, params))
+      decode = stored.joined(decode, proposals_lib.image_ids(paths))
     dataset_fn = dataset_fn or dataset_fn_lib.pick_dataset_fn(params.file_type)
     seed = params.seed
     if params.enable_tf_data_service:
@@ -164,7 +183,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
         params.replace(input_path=paths),
         record_fn=balance,
         dataset_fn=dataset_fn,
-        decoder_fn=decoder.decode,
+        decoder_fn=decode,
         sample_fn=reader_lib.attach_seeds(seed) if params.is_training else None,
         parser_fn=parser.parse_fn(params.is_training),
         transform_and_batch_fn=transform_and_batch)
@@ -175,12 +194,25 @@ class PANetTask(maskrcnn.MaskRCNNTask):
 
     Its box loss needs to know it, but sums over all places of a map.
     """
+    if self.task_config.model.stages == 'detector':
+      return tf.constant(0.0), tf.constant(0.0)
+    if self.task_config.model.stages == 'rpn':
+      # The score loss is divided by the second axis of this: sampled RoIs,
+      # where there are some, as many as an RPN has sampled anchors.
+      anchors = self.task_config.train_data.parser.rpn_batch_size_per_im
+      outputs = dict(outputs, box_outputs=tf.zeros([1, anchors]))
     boxes, targets = (
         {level: tf.reshape(x, [-1, 1, 1, x.shape[-1]])
          for level, x in maps.items()}
         for maps in (outputs['rpn_boxes'], labels['rpn_box_targets']))
     return super()._build_rpn_losses(
         dict(outputs, rpn_boxes=boxes), dict(labels, rpn_box_targets=targets))
+
+  def _build_frcnn_losses(self, outputs, labels):
+    """Model Garden's; none of an RPN alone."""
+    if self.task_config.model.stages == 'rpn':
+      return tf.constant(0.0), tf.constant(0.0)
+    return super()._build_frcnn_losses(outputs, labels)
 
   def build_metrics(self, training: bool = True):
     """Model Garden's; InputError for an option of its other evaluators."""
@@ -206,7 +238,9 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     else:  # Model Garden's shards: the label is the category id, with gaps.
       category_ids = list(range(1, model.num_classes))
       _complete_categories(ground_truth, category_ids)
-    self.coco_metric = coco_evaluator.CocoEvaluator(
+    evaluator = (proposal_evaluator.ProposalEvaluator
+                 if model.stages == 'rpn' else coco_evaluator.CocoEvaluator)
+    self.coco_metric = evaluator(
         ground_truth,
         include_mask=model.include_mask,
         max_detections=model.detection_generator.max_num_detections,
@@ -221,7 +255,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     outputs = model(
         images,
         anchor_boxes=labels['anchor_boxes'],
-        image_shape=labels['image_info'][:, 1, :],
+        image_shape=model.im_info(labels['image_info']),
         training=False)
     fields = ['detection_boxes', 'detection_scores', 'detection_classes',
               'num_detections']
@@ -248,7 +282,10 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     # Every worker saw its own shard.
     all_workers.merge(self.coco_metric, tf.distribute.get_strategy())
     logs = super().reduce_aggregated_logs(aggregated_logs, global_step)
-    progress.print_metrics(logs)
+    if self.task_config.model.stages == 'rpn':
+      proposal_evaluator.print_metrics(logs)
+    else:
+      progress.print_metrics(logs)
     return logs
 
 

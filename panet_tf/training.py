@@ -1,6 +1,7 @@
 """One run of an experiment: strategy, task, Orbit's loop, resume."""
 
 import os
+import re
 import sys
 from typing import Any, Callable, Dict, Sequence
 
@@ -19,6 +20,7 @@ from panet_tf import files
 from panet_tf import inference_config
 from panet_tf import progress
 from panet_tf import task as _  # Registers PANetTask.
+from panet_tf import two_stages
 from panet_tf.dataloaders import tfrecord
 from panet_tf.inference import evaluate_shards
 
@@ -31,6 +33,12 @@ def exit_with_one_line(function: Callable[..., Any], **kwargs):
     message = str(e)
   except tf.errors.DataLossError as e:
     message = f'a record is damaged: {str(e).strip().splitlines()[0]}'
+  except tf.errors.InvalidArgumentError as e:
+    # Raised in a function that tf.data calls.
+    found = re.search('InputError: (.*)', str(e))
+    if not found:
+      raise
+    message = found[1]
   except KeyboardInterrupt:
     print('stopped', file=sys.stderr)
     sys.exit(130)
@@ -121,6 +129,7 @@ def prepare(params: cfg.ExperimentConfig, mode: str) -> Dict[str, Any]:
         f'task.model.num_classes is 0 and {used[0].input_path} has no '
         '.dataset.json beside it: set it to the number of categories plus 1')
   task.model.check()
+  two_stages.check_task(task, used)
   inference_config.apply(task)
   if task.seed is not None:
     task.train_data.seed = task.seed

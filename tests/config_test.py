@@ -43,7 +43,8 @@ def test_data_and_sampling_are_those_of_section_4(name):
 
 
 @pytest.mark.parametrize('name', [
-    name for name in experiments.EXPERIMENTS if 'official' not in name])
+    name for name in experiments.EXPERIMENTS
+    if 'official' not in name and name != 'panet_rpn'])
 def test_every_experiment_has_all_of_the_papers_parts(name):
   model = experiments.read(name).task.model
   switches = {field: getattr(model, field) for field in (

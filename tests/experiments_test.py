@@ -111,3 +111,26 @@ def test_from_coco_starts_each_class_from_its_twin():
       name: None if name == 'rider' else name for name in in_order_of_id}
   assert len(task.init_labels) == task.model.num_classes - 1
   assert task.init_checkpoint_modules == 'all' and task.init_checkpoint
+
+
+def test_the_rpn_is_that_of_feature_pyramid_networks_at_one_scale():
+  params = read('panet_rpn')
+  model, data = params.task.model, params.task
+  assert model.stages == 'rpn'
+  assert not model.bottom_up_path and not model.include_mask
+  assert model.roi_generator.test_num_proposals >= 1000  # Of its metrics.
+  for parser in (data.train_data.parser, data.validation_data.parser):
+    assert (parser.short_edge, parser.long_edge) == ([800, 800], 1000)
+  assert schedule(params) == schedule(read('panet_coco_box'))
+
+
+def test_the_detector_on_stored_proposals_differs_in_nothing_else():
+  plain = read('panet_coco', 'coco/panet_r50.yaml')
+  stored = read('panet_coco', 'coco/panet_r50_stored_proposals.yaml')
+  assert stored.task.model.stages == 'detector'
+  plain.override({'task': {
+      'model': {'stages': 'detector', 'roi_generator': {'num_proposals': 2000}},
+      'train_data': {'proposals': stored.task.train_data.proposals},
+      'validation_data': {
+          'proposals': stored.task.validation_data.proposals}}})
+  assert stored.as_dict() == plain.as_dict()

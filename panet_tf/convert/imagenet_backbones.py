@@ -43,6 +43,7 @@ def convert(source: str, path: str, output_dir: str) -> Dict[str, Any]:
     InputError: an unknown source, a damaged file, one with code in it, or of no
       ResNet; nothing is written.
   """
+  weights.check_new_folder(output_dir)
   opened = sources.read(source, path)
   model = panet_config.PANet(include_mask=False, num_classes=2)
   fields = {

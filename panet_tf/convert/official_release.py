@@ -5,6 +5,7 @@ its modules, `Conv_Body` to `Mask_Outs`; their batch norms are affine pairs with
 the statistics folded in.
 """
 
+import operator
 import os
 from typing import Any, Iterator, List
 
@@ -24,6 +25,12 @@ from panet_tf.convert import weights
 from panet_tf.modeling import panet_model
 
 _POOLED = 7, 14  # Edges of what the box and the mask head flatten.
+# Of `config.PANet`: what decides which weights there are.
+_FIXED = ('bottom_up_path', 'adaptive_feature_pooling', 'fuse_after',
+          'fully_connected_fusion', 'normalization', 'rpn_normalization',
+          'norm_after_fc', 'norm_after_upconv', 'rpn_head.num_convs',
+          'mask_head.num_convs', 'backbone.model_id', 'backbone.name',
+          'backbone.normalization', 'backbone.deformable_stages')
 
 
 def convert(checkpoint: str, config: str, output_dir: str,
@@ -45,6 +52,7 @@ def convert(checkpoint: str, config: str, output_dir: str,
       nothing is written.
   """
   params = read_params(config, params_override)
+  weights.check_new_folder(output_dir)
   arrays = torch_file.state_dict(checkpoint, 'model')
   model = factory.build_panet(params.task.model)
   set_weights(model, arrays, checkpoint)
@@ -64,7 +72,8 @@ def read_params(config: str, params_override: str = '') -> cfg.ExperimentConfig:
   """The experiment of a released configuration.
 
   Raises:
-    InputError: there is no such configuration.
+    InputError: there is no such configuration, or the override makes it one
+      that the release's weights do not fill.
   """
   name = os.path.basename(config).removesuffix('.yaml')
   if name not in official_preset.CONFIGS:
@@ -73,7 +82,18 @@ def read_params(config: str, params_override: str = '') -> cfg.ExperimentConfig:
         f'{", ".join(official_preset.CONFIGS)}')
   params = experiments.read(
       'panet_official_release', params_override=params_override)
-  params.override({'task': {'model': official_preset.CONFIGS[name]}})
+  model = params.task.model
+  model.override(official_preset.CONFIGS[name])
+  preset = official_preset.model()
+  for field in _FIXED:
+    value, expected = (operator.attrgetter(field)(c) for c in (model, preset))
+    if value != expected:
+      raise errors.InputError(
+          f'task.model.{field} is {value!r}; in the release it is {expected!r}')
+  if model.num_classes < 2:
+    raise errors.InputError(
+        f'task.model.num_classes is {model.num_classes}; it must be the number '
+        "of the checkpoint's classes, with background")
   return params
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from panet_tf import errors
-from panet_tf.convert import safe_pickle
+from panet_tf import safe_pickle
 from panet_tf.convert import torch_file
 
 _PIXELS = {

@@ -14,10 +14,11 @@ import zipfile
 import numpy as np
 
 from panet_tf import errors
-from panet_tf.convert import safe_pickle
+from panet_tf import safe_pickle
 
 _MAGIC = 0x1950a86a20f9469cfc6c
 _PROTOCOL = 1001
+_ZIP_MAGIC = b'PK\x03\x04'
 _DTYPES = {
     'Float': '<f4', 'Double': '<f8', 'Half': '<f2', 'Long': '<i8',
     'Int': '<i4', 'Short': '<i2', 'Char': '<i1', 'Byte': '<u1', 'Bool': '|b1'}
@@ -65,10 +66,12 @@ class _Tensor:
       raise ValueError(f'a tensor {self.shape} beyond its storage')
 
   def numpy(self) -> np.ndarray:
+    """Read-only. Not a copy: a file may have any number of views of a storage.
+    """
     step = self.storage.dtype.itemsize
     return np.lib.stride_tricks.as_strided(
         self.storage.values[self.offset:], self.shape,
-        [step * stride for stride in self.stride]).copy()
+        [step * stride for stride in self.stride], writeable=False)
 
 
 def _tensor(storage, offset, shape, stride, *unused):
@@ -117,7 +120,8 @@ def state_dict(path: str, key: str = '') -> Dict[str, np.ndarray]:
       for the whole of it. The other tensors are not read.
 
   Returns:
-    {name: array}, in the file's order. What is no tensor is left out.
+    {name: array}, in the file's order, read-only. What is no tensor is left
+    out.
 
   Raises:
     InputError: no such file, one that is damaged or holds something else, or
@@ -125,7 +129,7 @@ def state_dict(path: str, key: str = '') -> Dict[str, np.ndarray]:
   """
   try:
     with open(path, 'rb') as file:
-      if zipfile.is_zipfile(file):
+      if file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC:
         return _from_zip(file, path, key)
       return _from_pickles(safe_pickle.Reader(file, path), path, key)
   except OSError as e:
@@ -142,12 +146,15 @@ def _from_pickles(reader, path, key):
   tensors = _selected(
       safe_pickle.load(reader, path, _names(), storages.load), path, key)
   wanted = _storages_of(tensors)
-  for name in safe_pickle.load(reader, path):
+  names = safe_pickle.load(reader, path)
+  if not (isinstance(names, list) and all(isinstance(x, str) for x in names)):
+    raise errors.InputError(f'{path} is damaged: it has no list of storages')
+  for name in names:
     storage = storages.by_key.get(name)
     numel, = struct.unpack('<q', reader.read(8))
     if storage is None or storage.numel != numel:
       raise errors.InputError(
-          f'{path} is damaged: storage {str(name)!r:.40} has {numel} numbers, '
+          f'{path} is damaged: storage {name!r:.40} has {numel} numbers, '
           f'and {storage and storage.numel} by its pickle')
     if storage in wanted:
       storage.values = np.frombuffer(

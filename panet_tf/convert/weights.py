@@ -100,8 +100,8 @@ def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
     values: what else is wanted, and only checked.
 
   Raises:
-    InputError: a key is missing, left over, or has another shape; nothing has
-      changed.
+    InputError: a key is missing, left over, has another shape or numbers that
+      are no float32; nothing has changed.
   """
   wanted = [*entries, *values]
   missing = [e.key for e in wanted if e.key not in arrays]
@@ -117,9 +117,14 @@ def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
       raise errors.InputError(
           f'{path}: {entry.key} has the shape {list(array.shape)}; it must be '
           f'{list(entry.shape)}')
-    if not np.isfinite(array).all():
+    if array.dtype.kind != 'f':
       raise errors.InputError(
-          f'{path}: {entry.key} has numbers that are not finite')
+          f'{path}: {entry.key} has numbers of the type {array.dtype}; they '
+          'must be floating-point')
+    with np.errstate(over='ignore'):
+      if not np.isfinite(array.astype(np.float32)).all():
+        raise errors.InputError(
+            f'{path}: {entry.key} has numbers that are not finite')
   for entry in entries:
     entry.variable.assign(entry.convert(arrays[entry.key].astype(np.float32)))
 
@@ -127,6 +132,13 @@ def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
 def _listed(keys: List[str]) -> str:
   more = len(keys) - _MOST_NAMES
   return ', '.join(keys[:_MOST_NAMES]) + f', and {more} more' * (more > 0)
+
+
+def check_new_folder(path: str):
+  """Raises InputError if there is something at `path` but an empty folder."""
+  if os.path.exists(path) and not (os.path.isdir(path)
+                                   and not os.listdir(path)):
+    raise errors.InputError(f'{path} is not empty; expected a new folder')
 
 
 @contextlib.contextmanager
@@ -137,13 +149,12 @@ def folder_written_whole(path: str) -> Iterator[str]:
     InputError: `path` is there already and not empty, or cannot be written.
       Whatever fails, no file is left.
   """
-  path = os.path.abspath(path)
-  if os.path.exists(path) and not (os.path.isdir(path)
-                                   and not os.listdir(path)):
-    raise errors.InputError(f'{path} is not empty; expected a new folder')
+  path = os.path.realpath(path)  # A link's target is what can be replaced.
+  check_new_folder(path)
+  files.make_folder(os.path.dirname(path))
   temporary = f'{path}.{os.getpid()}.tmp'
   try:
-    files.make_folder(temporary)
+    os.mkdir(temporary)
     yield temporary
     os.replace(temporary, path)
   except OSError as e:

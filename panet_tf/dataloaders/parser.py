@@ -23,6 +23,7 @@ from official.vision.ops import preprocess_ops
 
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import mask_targets
+from panet_tf.dataloaders import placement
 from panet_tf.dataloaders import rpn_targets
 
 
@@ -49,6 +50,9 @@ class Parser(official_parser.Parser):
     anchor_boxes: makes the anchors instead of Model Garden's generator: takes
       image_size and the five arguments from min_level to anchor_size.
     pixels: how they are normalised.
+    num_proposals: of an example's `proposals`, [n, 4] yxyx edges in pixels of
+      the image, that take the place of anchors and RPN targets; 0 has none.
+    legacy_boxes: of the proposals, see `placement.place_boxes`.
   """
 
   def __init__(self, *, input_size, min_level, max_level, num_scales,
@@ -60,7 +64,8 @@ class Parser(official_parser.Parser):
                aug_scale_max=1.0, skip_crowd_during_training=True,
                max_num_instances=100, include_mask=True, mask_crop_size=112,
                aligned_masks=True, dtype='float32', pad_to=0,
-               anchor_boxes=None, pixels=image_scaling.Pixels()):
+               anchor_boxes=None, pixels=image_scaling.Pixels(),
+               num_proposals=0, legacy_boxes=False):
     self._short_edge, self._long_edge = list(short_edge), long_edge
     self._short_edge_choices = list(short_edge_choices)
     self._by_edges = bool(short_edge or short_edge_choices)
@@ -77,6 +82,10 @@ class Parser(official_parser.Parser):
         functools.partial(anchor_boxes, **anchor_fields) if anchor_boxes
         else anchor_ops.build_anchor_generator(**anchor_fields))
     self._pixels = pixels
+    self._num_proposals = num_proposals
+    self._place_proposals = functools.partial(
+        placement.place_proposals, most=num_proposals,
+        legacy_boxes=legacy_boxes)
     self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
                          rpn_batch_size_per_im, rpn_fg_fraction)
     self._targets = {}  # Of each canvas.
@@ -128,6 +137,7 @@ class Parser(official_parser.Parser):
         'color_order': self._pixels.color_order,
         'mean': list(self._pixels.mean),
         'stddev': list(self._pixels.stddev),
+        'exact_scale': self._pixels.exact_scale,
     }
 
   def anchors(self) -> Dict[str, tf.Tensor]:
@@ -203,40 +213,39 @@ class Parser(official_parser.Parser):
     flips = tf.logical_and(
         tf.random.stateless_uniform([2], seeds[0]) < 0.5, self._flips)
 
-    image = _flip_image(image, flips)
+    image = placement.flip_image(image, flips)
     image, image_info = image_scaling.resize_to_canvas(
         image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]),
         self._pixels)
-    _, visible, scale, offset = tf.unstack(image_info)
-    # Model Garden's order: another one rounds otherwise, and anchors tie.
-    pixels = (_flip_boxes(boxes, flips) * tf.tile(image_size, [2])
-              * tf.tile(scale, [2]))
-    pixels = box_ops.clip_boxes(pixels - tf.tile(offset, [2]), visible)
+    _, _, scale, offset = tf.unstack(image_info)
+    pixels = placement.place_boxes(boxes, flips, image_info)
     present = box_ops.get_non_empty_box_indices(pixels)
     pixels, classes = tf.gather(pixels, present), tf.gather(classes, present)
 
-    # All objects, also those beyond max_num_instances: an anchor on one of
-    # them is no background.
-    rpn_score_targets, rpn_box_targets = self._rpn_targets(canvas)(
-        pixels, seeds[3])
     labels = {
-        'anchor_boxes': self._anchor_boxes(image_size=canvas),
         'image_info': image_info,
-        'rpn_score_targets': rpn_score_targets,
-        'rpn_box_targets': rpn_box_targets,
         'gt_boxes': self._pad(pixels),
         'gt_classes': self._pad(classes),
     }
+    if self._num_proposals:
+      labels['anchor_boxes'] = self._place_proposals(
+          data['proposals'], flips, image_info)
+    else:
+      # All objects, also those beyond max_num_instances: an anchor on one of
+      # them is no background.
+      labels['rpn_score_targets'], labels['rpn_box_targets'] = (
+          self._rpn_targets(canvas)(pixels, seeds[3]))
+      labels['anchor_boxes'] = self._anchor_boxes(image_size=canvas)
     if self._include_mask:
       kept = present[:self._max_num_instances]
       back = (pixels[:self._max_num_instances] + tf.tile(offset, [2])
              ) / tf.tile(image_size * scale, [2])
       crops = mask_targets.crop_masks(
           {key: tf.gather(value, kept) for key, value in masks.items()},
-          _flip_boxes(back, flips) * tf.tile(image_size, [2]),
+          placement.flip_boxes(back, flips) * tf.tile(image_size, [2]),
           tf.shape(data['image'])[:2], self._mask_crop_size,
           self._aligned_masks)
-      labels['gt_masks'] = self._pad(_flip_masks(crops, flips))
+      labels['gt_masks'] = self._pad(placement.flip_masks(crops, flips))
     return tf.cast(image, self._dtype), labels
 
   def _pad(self, tensor):
@@ -247,23 +256,9 @@ class Parser(official_parser.Parser):
     """Image and labels of one evaluation example: no ground truth in it."""
     image, image_info = self.eval_image(data['image'])
     return image, {
-        'anchor_boxes': self.anchors(),
+        'anchor_boxes': self._place_proposals(
+            data['proposals'], (False, False), image_info
+        ) if self._num_proposals else self.anchors(),
         'image_info': image_info,
         'source_id': dataloader_utils.process_source_id(data['source_id']),
     }
-
-
-def _flip_image(image, flips):
-  image = tf.cond(flips[0], lambda: tf.reverse(image, [0]), lambda: image)
-  return tf.cond(flips[1], lambda: tf.reverse(image, [1]), lambda: image)
-
-
-def _flip_masks(masks, flips):
-  masks = tf.cond(flips[0], lambda: tf.reverse(masks, [1]), lambda: masks)
-  return tf.cond(flips[1], lambda: tf.reverse(masks, [2]), lambda: masks)
-
-
-def _flip_boxes(boxes, flips):
-  """Boxes [N, 4] yxyx in 0..1; its own inverse."""
-  mirrored = 1.0 - tf.roll(boxes, 2, axis=1)
-  return tf.where(tf.tile(flips, [2]), mirrored, boxes)

@@ -208,7 +208,7 @@ def _examples(path, image_ids):
   for record in tfrecord_file.records(path):
     try:
       image, annotations = example.parse(record)
-      image['id'] = _original_id(image['id'], image_ids)
+      image['id'] = original_id(image['id'], image_ids)
     except (message.DecodeError, AttributeError, Image.DecompressionBombError,
             *image_bytes.IMAGE_ERRORS) as e:
       raise InputError(f'{path}: holds a record that is not a detection '
@@ -216,7 +216,16 @@ def _examples(path, image_ids):
     yield image, annotations
 
 
-def _original_id(source_id, image_ids):
+def original_id(source_id, image_ids):
+  """The image id of a record.
+
+  Args:
+    source_id: text.
+    image_ids: of the sidecar; None where source ids are the image ids.
+
+  Raises:
+    ValueError or LookupError: a source id that `image_ids` does not have.
+  """
   if image_ids is not None:
     return image_ids[int(source_id) - 1]
   return int(source_id) if source_id.lstrip('-').isdecimal() else source_id

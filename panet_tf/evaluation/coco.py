@@ -101,13 +101,22 @@ def evaluate(truth, results, num_categories, iou_type, max_detections):
             'recall': np.full((10, num_categories, 4, 3), -1.0)}
   # Without ground truth a category has no precision, whatever was detected.
   for category in np.unique(truth.categories):
-    found = _evaluate_category(truth, results, category, iou_type, limits)
+    found = evaluate_category(truth, results, category, iou_type, limits)
     for name, values in arrays.items():
       values[..., category, :, :] = found[name][..., 0, :, :]
   return arrays
 
 
-def _evaluate_category(truth, results, category, iou_type, limits):
+def evaluate_category(truth, results, category, iou_type, limits):
+  """COCOeval's arrays of one category, K = 1; see `evaluate`.
+
+  Args:
+    truth: Instances.
+    results: Instances.
+    category: value in their `categories`.
+    iou_type: 'bbox' or 'segm'.
+    limits: three numbers of results per image, ascending.
+  """
   places = [np.flatnonzero(instances.categories == category)
             for instances in (truth, results)]
   images = np.union1d(truth.images[places[0]], results.images[places[1]])

@@ -14,6 +14,7 @@ from panet_tf import experiments
 from panet_tf import files
 from panet_tf import inference_config
 from panet_tf import task as panet_task
+from panet_tf import two_stages
 from panet_tf.dataloaders import shards
 from panet_tf.inference import detections
 
@@ -91,7 +92,8 @@ class Predictor(detections.Detector):
         level: tf.tile(boxes[tf.newaxis], [tf.shape(pixels)[0], 1, 1, 1])
         for level, boxes in self._parser.anchors().items()}
     outputs = self._model(
-        pixels, image_shape=image_info[:, 1], anchor_boxes=anchors,
+        pixels, image_shape=self._model.im_info(image_info),
+        anchor_boxes=anchors,
         training=False)
     found = {
         key: value for key, value in outputs.items()
@@ -120,10 +122,19 @@ class Predictor(detections.Detector):
             for i, count in enumerate(counts[:len(images)])]
 
 
-def read_run(
+_Run = Tuple[str, cfg.ExperimentConfig, Optional[Dict[str, Any]]]
+
+
+def read_run(*args, **kwargs) -> _Run:
+  """`read_any_run` of a model that detects on its own, or InputError."""
+  path, params, info = read_any_run(*args, **kwargs)
+  two_stages.check_whole(params.task.model, path)
+  return path, params, info
+
+
+def read_any_run(
     checkpoint: str, experiment: str = '', config_files: Sequence[str] = (),
-    params_override: str = ''
-) -> Tuple[str, cfg.ExperimentConfig, Optional[Dict[str, Any]]]:
+    params_override: str = '') -> _Run:
   """What lies in the folder of a training.
 
   Args:

@@ -26,6 +26,7 @@ class Preprocessing:
     mean: of each channel of the network's input, in 0..255.
     stddev: the same; (image - mean) / stddev is the input.
     color_order: 'rgb' or 'bgr', of the network's input.
+    exact_scale: see `image_scaling.Pixels`.
     pad_to: a checkpoint's own canvas is the image at multiples of this; see
       `config.Parser`. A call does not look at it.
   """
@@ -36,6 +37,7 @@ class Preprocessing:
   mean: Tuple[float, float, float]
   stddev: Tuple[float, float, float]
   color_order: str = 'rgb'
+  exact_scale: bool = False
   pad_to: int = 0
 
   def scale(self, height: int, width: int) -> np.float32:
@@ -43,8 +45,9 @@ class Preprocessing:
     size = np.float32([height, width])
     if self.fit is not None:
       return np.min(np.float32(self.fit) / size)
-    by_edges = np.minimum(np.float32(self.short_edge) / size.min(),
-                          np.float32(self.long_edge) / size.max())
+    by_edges = np.float32(self.short_edge) / size.min()
+    if np.round(by_edges * size.max()) > self.long_edge:
+      by_edges = np.float32(self.long_edge) / size.max()
     return np.minimum(by_edges, np.min(np.float32(self.canvas) / size))
 
   def __call__(self, image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
@@ -58,18 +61,29 @@ class Preprocessing:
       size, size of the visible part, scale, offset (0).
     """
     size = np.float32(image.shape[:2])
-    scaled = np.maximum(np.round(size * self.scale(*image.shape[:2])), 1)
+    scale = self.scale(*image.shape[:2])
+    scaled = np.maximum(np.round(size * scale), 1)
     height, width = (int(edge) for edge in scaled)
+    steps = ([1 / scale] * 2 if self.exact_scale
+             else size / np.float32(scaled))
     # TensorFlow's order: rows first would round otherwise.
-    pixels = _resize(_resize(image, 1, width), 0, height)
+    pixels = _resize(_resize(image, 1, width, steps[1]), 0, height, steps[0])
     if self.color_order == 'bgr':
       pixels = pixels[..., ::-1]
     inputs = np.zeros([1, *self.canvas, 3], np.float32)
     inputs[0, :height, :width] = (pixels - np.float32(self.mean)) * (
         1 / np.float32(self.stddev))
     image_info = np.stack(
-        [size, scaled, scaled / size, np.zeros(2, np.float32)])
+        [size, scaled, self.factors(image.shape[:2], scale),
+         np.zeros(2, np.float32)])
     return inputs, image_info[np.newaxis]
+
+  def factors(self, size: Tuple[int, int], scale: np.float32) -> np.ndarray:
+    """From an image of a size to its copy at a scale, [2] float32, yx."""
+    size = np.float32(size)
+    if self.exact_scale:
+      return np.full(2, scale, np.float32)
+    return np.maximum(np.round(size * scale), 1) / size
 
   @classmethod
   def from_dict(cls, fields: Dict[str, Any]) -> 'Preprocessing':
@@ -91,7 +105,8 @@ class Preprocessing:
     order = fields.get('color_order', 'rgb')
     if order not in ('rgb', 'bgr'):
       raise ValueError(f'color_order has {order!r:.40}, not rgb or bgr')
-    return cls(canvas=canvas, fit=fit, color_order=order, **edges, **channels)
+    return cls(canvas=canvas, fit=fit, color_order=order, **edges, **channels,
+               exact_scale=fields.get('exact_scale') is True)
 
 
 def _edges(name, values):
@@ -105,23 +120,24 @@ def _edge(name, value):
   return value
 
 
-def _resize(pixels, axis, length):
+def _resize(pixels, axis, length, step):
   """Bilinear with half-pixel centres, float for float what TensorFlow does.
 
   Args:
     pixels: [H, W, 3].
     axis: 0 or 1.
     length: what H or W becomes.
+    step: from one of these to the next, in pixels of the image.
 
   Returns:
     [length, W, 3] or [H, length, 3] float32.
   """
   size = pixels.shape[axis]
-  if length == size:
+  if length == size and step == 1:
     return np.float32(pixels)
   half = np.float32(0.5)
-  place = (np.arange(length, dtype=np.float32) + half) * (
-      np.float32(size) / np.float32(length)) - half
+  place = (np.arange(length, dtype=np.float32) + half) * np.float32(
+      step) - half
   before = np.floor(place)
   weight = (place - before).reshape([-1] + [1] * (2 - axis))
   low, high = (

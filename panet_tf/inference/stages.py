@@ -30,11 +30,11 @@ class Features:
 
   Attributes:
     maps: {'2'..'6'}: [1, h, w, C].
-    visible: [1, 2] float32, the copy's size without padding, network pixels.
+    im_info: of `PANetModel.im_info`, the copy's size without padding.
     view: the copy.
   """
   maps: Dict[str, tf.Tensor]
-  visible: tf.Tensor
+  im_info: tf.Tensor
   view: View
 
   @property
@@ -48,8 +48,8 @@ def prepare(canvas: Tuple[int, int],
            ) -> Callable[..., Any]:
   """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
 
-  The result is a function that gives [1, *canvas, 3] float32 and the size
-  without padding, [1, 2] float32.
+  The result is a function that gives [1, *canvas, 3] float32 and image_info
+  [1, 4, 2] float32.
   """
 
   @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8),
@@ -57,7 +57,7 @@ def prepare(canvas: Tuple[int, int],
   def on_canvas(image, scale):
     inputs, image_info = image_scaling.resize_to_canvas(
         image, scale, list(canvas), pixels=pixels)
-    return inputs[tf.newaxis], image_info[tf.newaxis, 1]
+    return inputs[tf.newaxis], image_info[tf.newaxis]
 
   return on_canvas
 
@@ -118,9 +118,7 @@ class Stages:
     self._features = tf.function(model.features)
     self._propose = tf.function(self._proposed)
     self._classify = tf.function(self._classified)
-    self._segment = tf.function(
-        lambda maps, boxes, classes: tf.sigmoid(model.segment(
-            maps, model.pixel_boxes(boxes), classes)))
+    self._segment = tf.function(self._segmented)
 
   @classmethod
   def from_checkpoint(cls, path: str,
@@ -132,13 +130,14 @@ class Stages:
 
   def features(self, image: np.ndarray, view: View) -> Features:
     """Features of a copy of an image [H, W, 3] uint8."""
-    pixels, visible = prepare(view.canvas, self._pixels)(
+    pixels, image_info = prepare(view.canvas, self._pixels)(
         image[:, ::-1] if view.flip else image, view.scale)
-    return Features(self._features(pixels), visible, view)
+    return Features(
+        self._features(pixels), self._model.im_info(image_info), view)
 
   def propose(self, features: Features) -> np.ndarray:
     """Proposals [R, 4]; zeros where the RPN has fewer."""
-    boxes = self._propose(features.maps, features.visible)
+    boxes = self._propose(features.maps, features.im_info)
     return features.view.boxes_to_image(boxes[0].numpy())
 
   def classify(self, features: Features,
@@ -154,7 +153,7 @@ class Stages:
     """
     rois = np.float32(features.view.boxes_to_view(proposals))
     boxes, scores = self._classify(
-        features.maps, rois[np.newaxis], features.visible)
+        features.maps, rois[np.newaxis], features.im_info)
     return (features.view.boxes_to_image(boxes[0].numpy()),
             scores[0].numpy())
 
@@ -171,16 +170,21 @@ class Stages:
       part = boxes[start:start + step]
       missing = step - len(part)
       masks.append(self._segment(
-          features.maps, np.pad(part, [(0, missing), (0, 0)])[np.newaxis],
+          features.maps, features.im_info,
+          np.pad(part, [(0, missing), (0, 0)])[np.newaxis],
           np.pad(np.int32(classes[start:start + step]), [0, missing])[
               np.newaxis])[0, :len(part)].numpy())
     return features.view.masks_to_image(np.concatenate(masks))
 
-  def _proposed(self, maps, visible):
-    return self._model.edge_boxes(self._model.propose(maps, visible)[0])
+  def _proposed(self, maps, im_info):
+    return self._model.edge_boxes(self._model.propose(maps, im_info)[0])
 
-  def _classified(self, maps, rois, visible):
+  def _segmented(self, maps, im_info, boxes, classes):
+    return tf.sigmoid(self._model.segment(
+        maps, self._model.pixel_boxes(boxes, im_info), classes))
+
+  def _classified(self, maps, rois, im_info):
     logits, deltas = self._model.classify(
         maps, self._model.pixel_boxes(rois))
     return self._generator.decode(
-        deltas, logits, rois, visible, portable_generators.BOX_WEIGHTS)
+        deltas, logits, rois, im_info, portable_generators.BOX_WEIGHTS)

@@ -27,11 +27,13 @@ class View:
     scale: network-input pixels per image pixel, before edges are rounded.
     canvas: height and width of the padded network input.
     flip: mirrored left to right.
+    factors: what boxes are multiplied with, [2] float32, yx.
   """
   image_size: Tuple[int, int]
   scale: np.float32
   canvas: Tuple[int, int]
   flip: bool
+  factors: Tuple[np.float32, np.float32]
 
   @property
   def size(self) -> np.ndarray:
@@ -51,9 +53,7 @@ class View:
     return masks[..., ::-1] if self.flip else masks
 
   def _factors(self):
-    # As `image_scaling.resize_to_canvas` says it, in float32.
-    return np.tile(
-        self.size / np.float32(self.image_size), 2).astype(np.float64)
+    return np.tile(self.factors, 2).astype(np.float64)
 
   def _mirrored(self, boxes):
     boxes = np.asarray(boxes, np.float64)
@@ -96,7 +96,9 @@ class Augmentation:
       canvas = (rule.canvas
                 if np.array_equal(size, own) and not rule.pad_to
                 else tuple(_canvas_edge(edge, rule.pad_to) for edge in size))
-      made.append(View(tuple(image_size), scale, canvas, False))
+      # As `image_scaling.resize_to_canvas` says it, in float32.
+      made.append(View(tuple(image_size), scale, canvas, False,
+                       tuple(rule.factors(image_size, scale))))
     return made + [dataclasses.replace(view, flip=True)
                    for view in made * self.flip]
 

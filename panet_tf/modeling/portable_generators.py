@@ -34,7 +34,7 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
       return super().call(
           raw_boxes, raw_scores, anchor_boxes, image_shape, training)
     if self._legacy_boxes:
-      image_shape = legacy.padded(image_shape)
+      image_shape = legacy.padded(image_shape[:, :2])
     image_shape = image_shape[:, tf.newaxis]
     levels = [
         self._level(raw_boxes[level], raw_scores[level], anchor_boxes[level],
@@ -86,21 +86,34 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     """See Model Garden's."""
     if not bbox_per_class:
       raise ValueError('boxes must be per class')
-    return self.suppress(*self.decode(
+    found = self.suppress(*self.decode(
         raw_boxes, raw_scores, anchor_boxes, image_shape, regression_weights))
+    if self._legacy_boxes:
+      pixel = legacy.image_pixel(image_shape)[:, tf.newaxis]
+      found['detection_boxes'] = legacy.lengthened(
+          found['detection_boxes'], 1.0 - pixel)
+    return found
 
   def decode(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
              regression_weights=None):
     """Arguments of a call to boxes [B, N, K, 4] and scores [B, N, K].
 
-    K is without background; boxes are clipped to the image.
+    K is without background; boxes are clipped to the image. Legacy ones end
+    behind their last pixel of the image, proposals and what a call gives behind
+    that of the network input; see `legacy_boxes`.
     """
+    if self._legacy_boxes:
+      pixel = legacy.image_pixel(image_shape)
+      # The image itself: the network input has whole pixels only.
+      image_shape = pixel * tf.round(image_shape[:, :2] / pixel)
+      anchor_boxes = legacy.lengthened(
+          anchor_boxes, pixel[:, tf.newaxis] - 1.0)
     decoded = self._decode(raw_boxes, raw_scores, anchor_boxes, image_shape,
                            regression_weights)
     boxes = decoded['decoded_boxes']
     if self._legacy_boxes:
       boxes = legacy.keep_a_pixel(
-          boxes, image_shape[:, tf.newaxis, tf.newaxis])
+          boxes, *(x[:, tf.newaxis, tf.newaxis] for x in (image_shape, pixel)))
       boxes *= legacy.present(anchor_boxes)[:, :, tf.newaxis]
     return boxes, decoded['decoded_box_scores']
 

@@ -5,6 +5,11 @@ There a box ends on the index of its last pixel: [0, 0, 9, 9] is ten pixels wide
 Then widths, offsets and IoU of the release are those of everyone else, and what
 is left of its habits is here: rounded anchors, boxes that keep a pixel of the
 image when they are clipped, and the clipping of proposals to the padded image.
+
+The release decodes and suppresses detections in pixels of the image, where the
+last pixel is one of the image's: `scale` pixels of the network input wide. So
+its generators take `im_info` for an image's shape: height, width and, if there
+is a third number, that scale.
 """
 
 from typing import Dict, Sequence, Tuple
@@ -17,16 +22,17 @@ _STRIDE = 32  # Of the coarsest backbone level; images are padded to it.
 
 def to_pixels(boxes: tf.Tensor) -> tf.Tensor:
   """Edges to indices of pixels, [..., 4] yxyx; empty rows of 0 stay 0."""
-  return boxes - present(boxes) * _end(boxes)
+  return lengthened(boxes, -1.0)
 
 
 def to_edges(boxes: tf.Tensor) -> tf.Tensor:
   """Indices of pixels to edges, [..., 4] yxyx; empty rows of 0 stay 0."""
-  return boxes + present(boxes) * _end(boxes)
+  return lengthened(boxes, 1.0)
 
 
-def _end(boxes):
-  return tf.constant([0, 0, 1, 1], boxes.dtype)
+def lengthened(boxes: tf.Tensor, by: tf.Tensor) -> tf.Tensor:
+  """Boxes [..., 4] yxyx with y2 and x2 that much larger; empty rows stay."""
+  return boxes + present(boxes) * by * tf.constant([0, 0, 1, 1], boxes.dtype)
 
 
 def present(boxes: tf.Tensor) -> tf.Tensor:
@@ -34,7 +40,19 @@ def present(boxes: tf.Tensor) -> tf.Tensor:
   return tf.cast(tf.reduce_any(boxes != 0, -1, keepdims=True), boxes.dtype)
 
 
-def keep_a_pixel(boxes: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
+def image_pixel(im_info: tf.Tensor) -> tf.Tensor:
+  """[B, 1] float32: a pixel of the image in pixels of the network input.
+
+  Args:
+    im_info: [B, 2] height and width, for images at their own scale, or [B, 3].
+  """
+  if im_info.shape[-1] == 3:
+    return tf.cast(im_info[:, 2:], tf.float32)
+  return tf.ones_like(im_info[:, :1], tf.float32)
+
+
+def keep_a_pixel(boxes: tf.Tensor, image_shape: tf.Tensor,
+                 pixel: tf.Tensor = 1.0) -> tf.Tensor:
   """What is left to clip of boxes that were clipped to the edges of an image.
 
   The release clips indices of pixels to 0..size - 1: a box that lies outside
@@ -43,10 +61,11 @@ def keep_a_pixel(boxes: tf.Tensor, image_shape: tf.Tensor) -> tf.Tensor:
   Args:
     boxes: [..., 4] yxyx edges, inside the image.
     image_shape: [..., 2], height and width, broadcast against the boxes.
+    pixel: [..., 1], how large it is.
   """
   start, end = boxes[..., :2], boxes[..., 2:]
-  return tf.concat([tf.minimum(start, tf.cast(image_shape, boxes.dtype) - 1),
-                    tf.maximum(end, 1)], -1)
+  last = tf.cast(image_shape, boxes.dtype) - pixel
+  return tf.concat([tf.minimum(start, last), tf.maximum(end, pixel)], -1)
 
 
 def padded(image_shape: tf.Tensor) -> tf.Tensor:

@@ -100,7 +100,7 @@ class ExportModule(tf.Module):
       branch, detection_masks [B, N, 28, 28], probabilities in the frame of the
       box. Rows from num_detections on are 0.
     """
-    model, shape = self.model, image_info[:, 1]
+    model, shape = self.model, self.model.im_info(image_info)
     features = model.features(images)
     rpn_scores, rpn_boxes = model.rpn_head(features, training=False)
     rois, _ = model.roi_generator(

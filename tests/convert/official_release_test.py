@@ -216,7 +216,12 @@ def test_a_converted_model_is_a_run_that_loads(pair, tmp_path):
      r'RPN.FPN_RPN_conv.weight has the shape \[64, 64, 1, 1\]; it must be '
      r'\[64, 64, 3, 3\]'),
     (lambda a: a['Box_Outs.cls_score.bias'].fill(np.nan),
-     'Box_Outs.cls_score.bias has numbers that are not finite')])
+     'Box_Outs.cls_score.bias has numbers that are not finite'),
+    (lambda a: a.update({'Box_Outs.cls_score.bias': np.full(4, 1e39)}),
+     'Box_Outs.cls_score.bias has numbers that are not finite'),
+    (lambda a: a.update({'Box_Outs.cls_score.bias': np.ones(4, np.int64)}),
+     'Box_Outs.cls_score.bias has numbers of the type int64; they must be '
+     'floating-point')])
 def test_a_wrong_key_is_named_and_nothing_changes(pair, change, message):
   arrays = small_arrays(pair.config)
   arrays['Conv_Body.conv_top.1.bias'] += 1
@@ -254,6 +259,34 @@ def test_nothing_is_written_for_a_checkpoint_that_is_refused(tmp_path):
   with pytest.raises(errors.InputError, match='truncated'):
     official_release.convert(path, MASK, out, SMALL)
   assert os.listdir(tmp_path) == ['x.pth']
+
+
+@pytest.mark.parametrize('field, value', [
+    ('bottom_up_path', False), ('adaptive_feature_pooling', False),
+    ('fuse_after', 'pooling'), ('fully_connected_fusion', False),
+    ('normalization', 'sync_batch'), ('mask_head', {'num_convs': 5}),
+    ('rpn_head', {'num_convs': 2}), ('backbone', {'model_id': 18}),
+    ('num_classes', 0)])
+def test_an_override_that_the_weights_do_not_fill_is_refused(field, value):
+  override = yaml.safe_dump({'task': {'model': {field: value}}})
+  with pytest.raises(errors.InputError, match=f'task.model.{field}') as e:
+    official_release.read_params(MASK, override)
+  assert '\n' not in str(e.value)
+
+
+def test_a_folder_in_use_is_named_before_anything_is_read(tmp_path):
+  (tmp_path / 'mine').write_text('x')
+  with pytest.raises(errors.InputError, match='is not empty'):
+    official_release.convert('absent.pth', MASK, str(tmp_path))
+
+
+def test_a_link_to_an_empty_folder_is_filled(tmp_path):
+  (tmp_path / 'real').mkdir()
+  (tmp_path / 'link').symlink_to(tmp_path / 'real')
+  with weights.folder_written_whole(str(tmp_path / 'link')) as folder:
+    pathlib.Path(folder, 'x').write_text('x')
+  assert os.listdir(tmp_path / 'real') == ['x']
+  assert sorted(os.listdir(tmp_path)) == ['link', 'real']
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -144,6 +145,38 @@ def test_damaged_bytes_are_read_or_refused(tmp_path):
 def test_sizes_are_bounded_by_the_file(opcodes, tmp_path):
   with pytest.raises(errors.InputError):
     torch_file.state_dict(write(tmp_path / 'x.pth', opcodes))
+
+
+@pytest.mark.parametrize('names', [[['0']], 7, {'0': 1}])
+def test_a_list_of_storages_that_is_none_is_refused(names, tmp_path):
+  content = writer.legacy_bytes({'model': WEIGHTS}, names)
+  with pytest.raises(errors.InputError, match='no list of storages'):
+    torch_file.state_dict(write(tmp_path / 'x.pth', content), 'model')
+
+
+def test_half_a_zip_is_called_a_damaged_zip(tmp_path):
+  content = writer.zip_bytes(writer.checkpoint(WEIGHTS))
+  with pytest.raises(errors.InputError, match='is a damaged zip'):
+    torch_file.state_dict(
+        write(tmp_path / 'x.pth', content[:len(content) // 2]), 'model')
+
+
+def test_many_views_of_a_storage_take_no_memory(tmp_path):
+  """A small file could ask for any amount otherwise."""
+  storage = writer.Storage('0', np.zeros(2**18, np.float32))
+
+  class View:
+    def __reduce__(self):
+      return (writer.Name('torch._utils', '_rebuild_tensor'),
+              (storage, 0, (2**18,), (1,)))
+
+  tree = {'base': storage.array} | {str(i): View() for i in range(100)}
+  path = write(tmp_path / 'x.pth', writer.legacy_bytes(tree))
+  tracemalloc.start()
+  arrays = torch_file.state_dict(path)
+  assert tracemalloc.get_traced_memory()[1] < 2**23
+  tracemalloc.stop()
+  assert len(arrays) == 101
 
 
 def test_a_compressed_zip_is_refused(tmp_path):

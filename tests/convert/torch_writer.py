@@ -54,14 +54,16 @@ class _Pickler(pickle._Pickler):  # pylint: disable=protected-access
     return pid if self._is_zip else (*pid, None)
 
 
-def legacy_bytes(tree):
-  """As PyTorch 0.4 writes it: pickles, then numbers."""
+def legacy_bytes(tree, names=None):
+  """As PyTorch 0.4 writes it: pickles, then numbers; `names` of storages."""
   out = io.BytesIO()
   for part in (0x1950a86a20f9469cfc6c, 1001, {'little_endian': True}):
     pickle.dump(part, out, protocol=2)
   pickler = _Pickler(out, False)
   pickler.dump(tree)
-  pickle.dump([s.key for s in pickler.storages], out, protocol=2)
+  if names is None:
+    names = [s.key for s in pickler.storages]
+  pickle.dump(names, out, protocol=2)
   for storage in pickler.storages:
     out.write(struct.pack('<q', storage.array.size))
     out.write(storage.array.tobytes())

@@ -86,9 +86,9 @@ def test_a_mask_comes_back_from_every_copy(flip, scale):
   view = views[flip]
   assert view.flip == flip
   drawn = np.repeat(255 * inside[..., np.newaxis].astype(np.uint8), 3, 2)
-  pixels, visible = stages.prepare(view.canvas)(
+  pixels, info = stages.prepare(view.canvas)(
       drawn[:, ::-1] if flip else drawn, view.scale)
-  np.testing.assert_array_equal(visible[0], view.size)
+  np.testing.assert_array_equal(info[0, 1], view.size)
   # The network's input is normalised; black is its least value.
   pixels = pixels[0, :, :, 0].numpy()
   seen = (pixels - pixels.min()) / np.ptp(pixels)

@@ -1,8 +1,8 @@
 """Pickles of other people, as data: nothing in them is imported or called.
 
-Checkpoints of PyTorch and Detectron are pickles, and a pickle can run any
-code. Here a name in it stands for one of a few classes of this file, which
-only keep what they are given, or the file is refused.
+Checkpoints of PyTorch and Detectron are pickles, and Detectron's proposals; and
+a pickle can run any code. Here a name in it stands for one of a few classes of
+this file, which only keep what they are given, or the file is refused.
 """
 
 import pickle
@@ -104,6 +104,7 @@ def _names() -> Dict[Tuple[str, str], Callable[..., Any]]:
       ('collections', 'OrderedDict'): Dict_,
       # Bytes, as Python 3 writes them for Python 2.
       ('_codecs', 'encode'): lambda text, *unused: text,
+      ('__builtin__', 'bytes'): lambda: b'',  # Only the empty ones.
       ('numpy', 'dtype'): _DType,
       ('numpy', 'ndarray'): type('ndarray', (), {}),
   }
@@ -128,8 +129,8 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
   def find_class(self, module, name):
     if (module, name) not in self._names:
       raise errors.InputError(
-          f'{self._path} names {module}.{name}, which could run code; a '
-          'checkpoint should hold numbers only, and this one is not read')
+          f'{self._path} names {module}.{name}, which could run code; it '
+          'should hold numbers only, and is not read')
     return self._names[module, name]
 
 
@@ -156,11 +157,15 @@ def load(reader: Reader, path: str, names: Optional[Names] = None,
     raise
   except Exception as e:  # Damaged opcodes fail in any way there is.
     raise errors.InputError(
-        f'{path} is damaged, or no checkpoint: its pickle does not read '
+        f'{path} is damaged, or something else: its pickle does not read '
         f'({" ".join(str(e).split()) or type(e).__name__:.80})') from e
 
 
+def plain(value: Any) -> Any:
+  """An `_Array` as an array; anything else is left as it is."""
+  return value.array if isinstance(value, _Array) else value
+
+
 def arrays(tree: Any) -> Any:
-  """A dictionary's `_Array` values as arrays; others are left as they are."""
-  return {key: value.array if isinstance(value, _Array) else value
-          for key, value in tree.items()}
+  """`plain` of a dictionary's values."""
+  return {key: plain(value) for key, value in tree.items()}
