@@ -61,6 +61,9 @@ def export(checkpoint_path: str, export_dir: str,
   model_config = params.task.model
   if options.input_image_size:
     _set_input_size(params, options.input_image_size)
+  if params.task.validation_data.parser.pad_to and (
+      options.format != 'saved_model'):
+    _use_one_canvas(params, options.format)
   if options.full_image_masks and not model_config.include_mask:
     raise errors.InputError('--full_image_masks: this model has no masks '
                             '(task.model.include_mask is false)')
@@ -100,6 +103,13 @@ def _set_input_size(params, text):
       'validation_data': {'parser': {
           'short_edge': [], 'short_edge_choices': [], 'long_edge': 0,
           'canvases': []}}}})
+
+
+def _use_one_canvas(params, kind):
+  print(f'note: --format={kind} has one canvas, of task.model.input_size or '
+        '--input_image_size; images of another shape are padded to it, which '
+        'GroupNorm sees: they are detected as with parser.pad_to: 0')
+  params.override({'task': {'validation_data': {'parser': {'pad_to': 0}}}})
 
 
 def _reference_model(params, path):
