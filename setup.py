@@ -34,6 +34,8 @@ setuptools.setup(
     ],
     extras_require={
         'onnx': _ONNX,
+        # Of tests only; gigabytes.
+        'torchvision': ['torch', 'torchvision'],
         'test': ['cityscapesscripts', 'pytest', *_ONNX],
     },
     entry_points={'console_scripts': ['panet = panet_tf.cli:main']},

@@ -36,7 +36,7 @@ def load(model: tf_keras.Model, checkpoint: str, labels: Sequence[int] = ()):
   Raises:
     InputError: the checkpoint or the labels do not fit; nothing has changed.
   """
-  values, unused = _read(model, {'model': model}, checkpoint)
+  values, unused = _read({'model': model}, checkpoint)
   layers = _class_layers(model)
   num_classes = layers[0].units
   num_stored = values[id(layers[0].bias)].size
@@ -47,7 +47,7 @@ def load(model: tf_keras.Model, checkpoint: str, labels: Sequence[int] = ()):
     sources = [0, *labels]
   elif num_stored != num_classes:
     sources = []
-  _check_shapes(model, values, checkpoint, {
+  _check_shapes(model.variables, values, checkpoint, {
       v: num_stored / num_classes for v in by_class})
   for v in model.variables:
     if id(v) in by_class and sources:
@@ -74,15 +74,13 @@ def load_modules(model: tf_keras.Model, checkpoint: str,
     InputError: the checkpoint does not fit; nothing has changed.
   """
   parts = {name: getattr(model, name) for name in modules}
-  values, unused = _read(model, parts, checkpoint)
-  _check_shapes(model, values, checkpoint, {})
-  new = []
-  for part in parts.values():
-    for v in part.variables:
-      if id(v) in values:
-        v.assign(values[id(v)])
-      else:
-        new.append(v.name)
+  values, unused = _read(parts, checkpoint)
+  variables = _variables(parts)
+  _check_shapes(variables, values, checkpoint, {})
+  for v in variables:
+    if id(v) in values:
+      v.assign(values[id(v)])
+  new = [v.name for v in variables if id(v) not in values]
   print('\n'.join([
       f'initial weights of {", ".join(modules)}: {checkpoint}',
       *_left_over(new, unused)]), flush=True)
@@ -128,8 +126,11 @@ def _misfit(checkpoint, reason):
       f'task.init_checkpoint {checkpoint} does not fit this model: {reason}')
 
 
-def _read(model, parts, checkpoint
-         ) -> Tuple[Dict[int, np.ndarray], List[str]]:
+def _variables(parts) -> List[tf.Variable]:
+  return [v for part in parts.values() for v in part.variables]
+
+
+def _read(parts, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
   """{id of a variable: its value in the checkpoint}, and keys left over.
 
   Objects are matched as `tf.train.Checkpoint` does it: a key is the shortest
@@ -145,8 +146,7 @@ def _read(model, parts, checkpoint
     raise _misfit(checkpoint, _one_line(e)) from e
   keys = {id(matched[i]): nodes[i].attributes[0].checkpoint_key
           for i in matched if nodes[i].attributes}
-  variables = [v for part in parts.values() for v in part.variables]
-  optional = _offsets(model)
+  variables, optional = _variables(parts), _offsets(parts)
   missing = [v.name for v in variables
              if id(v) not in keys and id(v) not in optional]
   if missing:
@@ -160,24 +160,24 @@ def _read(model, parts, checkpoint
   return values, _unmatched(nodes, matched, parts)
 
 
-def _offsets(model) -> Set[int]:
+def _offsets(parts) -> Set[int]:
   """Variables of the offsets of deformable convolutions, which begin at 0."""
-  return {id(v) for layer in model.submodules
+  return {id(v) for part in parts.values() for layer in part.submodules
           if isinstance(layer, deformable_conv.DeformableConv2D)
           for v in layer.offset.variables}
 
 
-def _check_shapes(model, values, checkpoint, by_class):
+def _check_shapes(variables, values, checkpoint, by_class):
   """Raises InputError unless shapes agree.
 
   Args:
-    model: what is loaded into.
+    variables: of the model.
     values: of `_read`.
     checkpoint: for the message.
     by_class: {id of a variable whose last axis is the classes: how many times
       as long it is in the checkpoint}.
   """
-  for v in model.variables:
+  for v in variables:
     if id(v) in values:
       shape = tuple(v.shape)
       if id(v) in by_class:

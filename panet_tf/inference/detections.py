@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from panet_tf import errors
+from panet_tf.ops import legacy_masks
 from panet_tf.ops import mask_windows as windows_lib
 from panet_tf.ops import paste_masks
 
@@ -23,8 +24,11 @@ class Detector(abc.ABC):
 
   Attributes:
     categories: {'label', 'id', 'name'} of each class, in order of label.
+    legacy_masks: whether probabilities in the frame of a box are put into the
+      image as the release does it, see `ops.legacy_masks`.
   """
   categories: List[Dict[str, Any]]
+  legacy_masks = False
 
   @abc.abstractmethod
   def _detect(self, image: np.ndarray) -> Detections:
@@ -66,9 +70,13 @@ class Detector(abc.ABC):
         raise errors.InputError(
             f'image is {image.dtype} {image.shape}; it must be uint8 '
             '[height, width, 3]')
-    found = self._detect_many(images)
-    return [{key: value[one['detection_scores'] >= score_threshold]
-             for key, value in one.items()} for one in found]
+    found = [{key: value[one['detection_scores'] >= score_threshold]
+              for key, value in one.items()}
+             for one in self._detect_many(images)]
+    if self.legacy_masks:
+      for image, one in zip(images, found):
+        _paste_as_the_release(one, *image.shape[:2])
+    return found
 
   def __call__(self, image: np.ndarray,
                score_threshold: float = 0.0) -> Detections:
@@ -77,6 +85,13 @@ class Detector(abc.ABC):
     if 'detection_masks' in detections:
       detections['detection_masks'] = image_masks(detections, *image.shape[:2])
     return detections
+
+
+def _paste_as_the_release(detections, height, width):
+  masks = detections.get('detection_masks')
+  if isinstance(masks, np.ndarray) and masks.dtype != bool:
+    detections['detection_masks'] = legacy_masks.paste(
+        masks, detections['detection_boxes'], height, width)
 
 
 def image_masks(detections: Detections, height: int, width: int) -> np.ndarray:

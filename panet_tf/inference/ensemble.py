@@ -55,6 +55,7 @@ class Ensemble(detections.Detector):
     self._members, base = list(members), members[0].params.task
     self._options = base.inference
     self.categories = members[0].categories
+    self.legacy_masks = base.model.legacy_boxes
     self._augmentation = test_time_augmentation.Augmentation(
         tuple(self._options.scales), self._options.long_edge,
         self._options.flip)

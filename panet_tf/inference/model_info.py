@@ -28,11 +28,13 @@ class ModelInfo:
     include_mask: whether the model has masks.
     full_image_masks: whether they cover the image, as booleans, and not their
       box, as 28 x 28 probabilities.
+    legacy_masks: see `detections.Detector`.
   """
   categories: List[Dict[str, Any]]
   preprocessing: preprocessing_lib.Preprocessing
   include_mask: bool = True
   full_image_masks: bool = False
+  legacy_masks: bool = False
 
   def to_json(self) -> str:
     return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
@@ -80,7 +82,7 @@ class ModelInfo:
 
 def _check(info):
   """Raises ValueError, KeyError or TypeError for what `to_json` never gives."""
-  for name in ('include_mask', 'full_image_masks'):
+  for name in ('include_mask', 'full_image_masks', 'legacy_masks'):
     if not isinstance(getattr(info, name), bool):
       raise ValueError(f'{name} is {getattr(info, name)!r:.40}')
   ids = set()

@@ -56,6 +56,7 @@ class Predictor(detections.Detector):
     """
     config = params.task.model
     self.categories = categories_of(info, config.num_classes)
+    self.legacy_masks = config.legacy_boxes
     self._model = model
     self._parser = panet_task.build_parser(
         config, params.task.validation_data)

@@ -44,6 +44,7 @@ class _Exported(detections.Detector):
       InputError: it is not.
     """
     self.info, self.categories, self._path = info, info.categories, path
+    self.legacy_masks = info.legacy_masks
     self._labels = {c['id']: c['label'] for c in info.categories}
     self._keys = [*_OUTPUTS[:3], *['detection_masks'] * info.include_mask]
     missing = {*_OUTPUTS, *self._keys}.difference(outputs)

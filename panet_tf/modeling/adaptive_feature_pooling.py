@@ -68,8 +68,10 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     return self._pool({level: features[level] for level in LEVELS}, boxes)
 
   def _pool(self, features, boxes) -> List[tf.Tensor]:
-    if self.legacy_boxes:
-      boxes = legacy.to_pixels(boxes)
+    return self._align(
+        features, legacy.to_pixels(boxes) if self.legacy_boxes else boxes)
+
+  def _align(self, features, boxes) -> List[tf.Tensor]:
     return roi_align.multilevel_roi_align(
         features, boxes, self.crop_size, sampling_ratio=self.sampling_ratio,
         aligned=self.aligned, use_xla=self.use_xla,

@@ -6,6 +6,8 @@ that proposals are padded with. These give what its loops give, where those are
 right: below an IoU threshold of 0.5 they let suppressed boxes suppress others.
 """
 
+import math
+
 import tensorflow as tf
 import tf_keras
 from official.vision.modeling.layers import detection_generator
@@ -44,12 +46,12 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
 
   def _level(self, raw_boxes, raw_scores, anchors, image_shape):
     config = self.get_config()
-    height, width, anchors_per_cell = raw_scores.shape[1:]
-    num_boxes = height * width * anchors_per_cell
-    scores = tf.sigmoid(tf.reshape(raw_scores, [-1, num_boxes]))
+    size = raw_scores.shape[1:].num_elements()  # None where a canvas may vary.
+    flat = lambda x, *last: tf.reshape(
+        x, [-1, size, *last] if size else [tf.shape(x)[0], -1, *last])
+    scores = tf.sigmoid(flat(raw_scores))
     boxes = box_ops.clip_boxes(box_ops.decode_boxes(
-        tf.reshape(raw_boxes, [-1, num_boxes, 4]),
-        tf.reshape(anchors, [-1, num_boxes, 4])), image_shape)
+        flat(raw_boxes, 4), flat(anchors, 4)), image_shape)
     if self._legacy_boxes:
       boxes = legacy.keep_a_pixel(boxes, image_shape)
     min_size = config['test_pre_nms_min_size_threshold']
@@ -60,7 +62,8 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
       return _best(boxes, scores, config['test_num_proposals'])
     return nms.non_max_suppression(
         boxes, scores,
-        max_output_size=min(num_boxes, config['test_num_proposals']),
+        max_output_size=min(
+            size or math.inf, config['test_num_proposals']),
         iou_threshold=config['test_nms_iou_threshold'],
         score_threshold=config['test_pre_nms_score_threshold'],
         builtin_ops=self._builtin_ops)
@@ -149,5 +152,7 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
 
 def _best(boxes, scores, count):
   """The `count` best of boxes [B, N, 4] and scores [B, N], best first."""
-  scores, chosen = tf.math.top_k(scores, min(scores.shape[1], count))
+  scores, chosen = tf.math.top_k(
+      scores, min(scores.shape[1], count) if scores.shape[1] else
+      tf.minimum(tf.shape(scores)[1], count))
   return tf.gather(boxes, chosen, batch_dims=1), scores

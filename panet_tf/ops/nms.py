@@ -37,10 +37,10 @@ def non_max_suppression(
     boxes [sets, M, 4] and scores [sets, M], best first; zeros where fewer are
     left.
   """
-  num_boxes = boxes.shape[1]
+  num_boxes = boxes.shape[1] or tf.shape(boxes)[1]
   valid = (scores > score_threshold) & tf.reduce_any(boxes > 0, -1)
   # num_boxes for the first, 1 for the last, exact in float32 up to 2 ** 24.
-  ranks = tf.where(valid, tf.range(num_boxes, 0, -1, tf.float32), 0.0)
+  ranks = tf.where(valid, tf.cast(tf.range(num_boxes, 0, -1), tf.float32), 0.0)
   if builtin_ops:
     ranks = tf.stack([
         _one_set(*one_set, max_output_size, iou_threshold)

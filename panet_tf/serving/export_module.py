@@ -88,7 +88,9 @@ class ExportModule(tf.Module):
     """Detections of network inputs.
 
     Args:
-      images: [B, *canvas, 3] float32, normalised, see `parser.eval_image`.
+      images: [B, *canvas, 3] float32, normalised, see `parser.eval_image`;
+        or, with `parser.pad_to`, [1, height, width, 3] of any size up to that
+        of the canvas, see `parser.predict_image`.
       image_info: [B, 4, 2] float32: original size, size of the visible part,
         scale, offset.
 
@@ -104,7 +106,7 @@ class ExportModule(tf.Module):
     features = model.features(images)
     rpn_scores, rpn_boxes = model.rpn_head(features, training=False)
     rois, _ = model.roi_generator(
-        rpn_boxes, rpn_scores, self.parser.anchors(), shape, False)
+        rpn_boxes, rpn_scores, self._anchors(features), shape, False)
     found = model.detection_generator(
         *reversed(model.classify(features, model.pixel_boxes(rois))), rois,
         shape,
@@ -125,6 +127,16 @@ class ExportModule(tf.Module):
     if model.mask_head is not None:
       outputs['detection_masks'] = self._masks(features, boxes, labels, count)
     return outputs
+
+  def _anchors(self, features):
+    """[1, h, w, 4 * anchors] of each level.
+
+    A smaller network input has the first cells of the canvas's.
+    """
+    anchors = self.parser.anchors()
+    return {level: anchors[level][tf.newaxis, :tf.shape(n)[1], :tf.shape(n)[2]]
+            if self.parser.pad_to else anchors[level][tf.newaxis]
+            for level, n in features.items()}
 
   def _masks(self, features, boxes, labels, count):
     num_rows = boxes.shape[1]

@@ -49,7 +49,7 @@ def placeholder(features: tf.Tensor, boxes: tf.Tensor, output_size: int,
 class _Placeholders:
   """Pools with `placeholder`; for a pooling layer to inherit from first."""
 
-  def _pool(self, features, boxes):
+  def _align(self, features, boxes):
     return [
         placeholder(features[level], boxes, self.crop_size, 2**int(level),
                     self.sampling_ratio, self.aligned)

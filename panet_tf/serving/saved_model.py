@@ -32,7 +32,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     tf_example: [B], tf.train.Example with 'image/encoded';
     tflite: [B, *canvas, 3] and `image_info`, the network's own input.
   With `info.full_image_masks`, detection_masks are [B, N, H, W] bool, H and W
-  those of the largest image of the batch.
+  those of the largest image of the batch. With `parser.pad_to` images go
+  through the network one by one, each on a canvas of its own, and `tflite`
+  takes one image of any size.
 
   Args:
     module: the model.
@@ -56,10 +58,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
       'tf_example': [tf.TensorSpec([batch_size], tf.string, 'inputs')],
   }
   if input_type == NETWORK_INPUT:
-    canvas = info.preprocessing.canvas
     specs[NETWORK_INPUT] = [
-        tf.TensorSpec([batch_size, *canvas, 3], tf.float32, 'inputs'),
-        tf.TensorSpec([batch_size, 4, 2], tf.float32, 'image_info')]
+        tf.TensorSpec(spec.shape, spec.dtype, name) for spec, name in zip(
+            functions.network_input(batch_size), ('inputs', 'image_info'))]
   signatures = {
       name: tf.function(getattr(functions, name), input_signature=spec
                        ).get_concrete_function()
@@ -81,13 +82,17 @@ class _Signatures:
   def __init__(self, module, full_image_masks):
     self._module = module
     self._full_image_masks = full_image_masks
-    canvas = module.parser.eval_rule()['canvas']
-    self._network_input = (
-        tf.TensorSpec([None, *canvas, 3], tf.float32),
-        tf.TensorSpec([None, 4, 2], tf.float32))
     # One function for all signatures: the graph is stored and traced once.
     self._outputs = tf.function(
-        self._detections, input_signature=self._network_input)
+        self._detections, input_signature=self.network_input(None))
+
+  def network_input(self, batch_size):
+    """Specifications of images and image_info."""
+    canvas = self._module.parser.eval_rule()['canvas']
+    if self._module.parser.pad_to:
+      batch_size, canvas = 1, [None, None]
+    return (tf.TensorSpec([batch_size, *canvas, 3], tf.float32),
+            tf.TensorSpec([batch_size, 4, 2], tf.float32))
 
   def image_tensor(self, inputs):
     return self._detect(inputs, tf.identity, [None, None, 3])
@@ -100,31 +105,53 @@ class _Signatures:
         tf.io.parse_example(inputs, _ENCODED)['image/encoded'])
 
   def tflite(self, inputs, image_info):
-    return self._outputs(inputs, image_info)
+    return self._finished(self._outputs(inputs, image_info))
 
   def _detect(self, inputs, decode, shape):
+    parser = self._module.parser
+    place = parser.predict_image if parser.pad_to else parser.eval_image
+    on_canvas = lambda image: place(decode(tf.ensure_shape(image, shape)))
+    run = self._one_by_one if parser.pad_to else self._together
+    return self._finished(run(inputs, on_canvas))
+
+  def _finished(self, outputs):
+    if self._full_image_masks:
+      outputs = dict(outputs, detection_masks=_full_image(outputs))
+    return outputs
+
+  def _together(self, inputs, on_canvas):
     """Images one by one to the canvas, all of them through the network."""
-    images_spec, info_spec = self._network_input
+    images_spec, info_spec = self.network_input(None)
     with tf.device('cpu:0'):
       images, image_info = tf.map_fn(
-          lambda image: self._module.parser.eval_image(
-              decode(tf.ensure_shape(image, shape))),
-          inputs, fn_output_signature=(
+          on_canvas, inputs, fn_output_signature=(
               tf.TensorSpec(images_spec.shape[1:], tf.float32),
               tf.TensorSpec(info_spec.shape[1:], tf.float32)))
     return self._outputs(images, image_info)
+
+  def _one_by_one(self, inputs, on_canvas):
+
+    def one(inputs):
+      image, image_info = on_canvas(inputs)
+      outputs = self._outputs(image[tf.newaxis], image_info[tf.newaxis])
+      return {key: value[0] for key, value in outputs.items()}
+
+    found = self._outputs.get_concrete_function().structured_outputs
+    return tf.map_fn(one, inputs, parallel_iterations=1, fn_output_signature={
+        key: tf.TensorSpec(value.shape[1:], value.dtype)
+        for key, value in found.items()})
 
   def _detections(self, images, image_info) -> Dict[str, tf.Tensor]:
     batch = tf.shape(images)[0]
     # Not every convolution kernel takes a batch of no images.
     missing = [0, tf.cast(tf.equal(batch, 0), tf.int32)]
-    images = tf.pad(images, [missing, [0, 0], [0, 0], [0, 0]])
-    info = tf.pad(image_info, [missing, [0, 0], [0, 0]], constant_values=1.0)
-    outputs = self._module.network(images, info)
-    if self._full_image_masks:
-      outputs['detection_masks'] = _full_image(outputs, info[:, 0])
-    outputs = {key: value[:batch] for key, value in outputs.items()}
-    return dict(outputs, image_info=tf.identity(image_info))
+    if not self._module.parser.pad_to:
+      images = tf.pad(images, [missing, [0, 0], [0, 0], [0, 0]])
+      image_info = tf.pad(
+          image_info, [missing, [0, 0], [0, 0]], constant_values=1.0)
+    outputs = dict(
+        self._module.network(images, image_info), image_info=image_info)
+    return {key: tf.identity(value[:batch]) for key, value in outputs.items()}
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
@@ -140,10 +167,17 @@ def decode_image(encoded: tf.Tensor) -> tf.Tensor:
   return tf.ensure_shape(image, [None, None, 3])
 
 
-def _full_image(outputs, sizes):
+def _full_image(outputs):
   """Masks [B, N, H, W] bool; costs what the detections of an image need."""
-  height, width = tf.unstack(tf.cast(tf.reduce_max(sizes, 0), tf.int32))
-  num_rows = outputs['detection_boxes'].shape[1]
+  batch = tf.shape(outputs['num_detections'])[0]
+  missing = tf.cast(tf.equal(batch, 0), tf.int32)  # A loop needs one.
+  masks, boxes, counts, sizes = (
+      tf.pad(x, [[0, missing]] + [[0, 0]] * (len(x.shape) - 1)) for x in (
+          outputs['detection_masks'], outputs['detection_boxes'],
+          outputs['num_detections'], outputs['image_info'][:, 0]))
+  height, width = tf.unstack(
+      tf.cast(tf.maximum(tf.reduce_max(sizes, 0), 1), tf.int32))
+  num_rows = boxes.shape[1]
 
   def one(image):
     masks, boxes, count = image
@@ -153,6 +187,5 @@ def _full_image(outputs, sizes):
     return tf.pad(pasted, [[0, num_rows - count], [0, 0], [0, 0]])
 
   return tf.map_fn(
-      one, [outputs[f'detection_{key}'] for key in ('masks', 'boxes')] + [
-          outputs['num_detections']],
-      fn_output_signature=tf.TensorSpec([num_rows, None, None], tf.bool))
+      one, [masks, boxes, counts], fn_output_signature=tf.TensorSpec(
+          [num_rows, None, None], tf.bool))[:batch]
