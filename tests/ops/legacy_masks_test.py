@@ -4,32 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+import release_masks
 from panet_tf.ops import legacy_masks
-
-
-def by_the_release(mask, box, height, width):
-  """Its loop over detections, written down again; OpenCV as there.
-
-  `box` x1, y1, x2, y2, indices of pixels.
-  """
-  size = mask.shape[0]
-  padded = np.zeros([size + 2, size + 2], np.float32)
-  padded[1:-1, 1:-1] = mask
-  scale = (size + 2.0) / size
-  half_width, half_height = (
-      np.float32(box[i + 2] - box[i]) * .5 * scale for i in range(2))
-  x_centre, y_centre = ((box[i + 2] + box[i]) * .5 for i in range(2))
-  x1, y1, x2, y2 = np.array([
-      x_centre - half_width, y_centre - half_height, x_centre + half_width,
-      y_centre + half_height]).astype(np.int32)
-  w, h = max(x2 - x1 + 1, 1), max(y2 - y1 + 1, 1)
-  resized = cv2.resize(padded, (int(w), int(h))) > 0.5
-  image = np.zeros([height, width], bool)
-  left, right = max(x1, 0), min(x2 + 1, width)
-  top, bottom = max(y1, 0), min(y2 + 1, height)
-  image[top:bottom, left:right] = resized[
-      top - y1:bottom - y1, left - x1:right - x1]
-  return image
 
 
 @pytest.mark.parametrize('largest', [6, 40, 300])
@@ -49,7 +25,7 @@ def test_masks_are_those_of_the_release(largest):
   ).images(height, width)
   different = pixels = 0
   for mask, box, image in zip(masks, boxes, found):
-    wanted = by_the_release(mask, box[[1, 0, 3, 2]], height, width)
+    wanted = release_masks.paste(mask, box[[1, 0, 3, 2]], height, width)
     different += np.sum(wanted != image)
     pixels += wanted.sum()
   assert pixels > 100
