@@ -262,8 +262,12 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if self.task_config.model.include_mask:
       fields.append('detection_masks')
     predictions = {field: outputs[field] for field in fields}
-    predictions.update(
-        source_id=labels['source_id'], image_info=labels['image_info'])
+    info = labels['image_info']
+    predictions.update(source_id=labels['source_id'], image_info=info)
+    if self.task_config.model.legacy_boxes:
+      # The evaluator divides by the scale, and a box's last pixel by it, too.
+      predictions['detection_boxes'] = model.image_boxes(
+          outputs['detection_boxes'], info) * tf.tile(info[:, 2:3], [1, 1, 2])
     # Model Garden's aggregation passes a pair (ground truth, predictions).
     return {self.loss: 0, self.coco_metric.name: ({}, predictions)}
 

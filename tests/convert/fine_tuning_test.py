@@ -1,5 +1,7 @@
 """Claims about training a model of the preset."""
 
+import types
+
 import numpy as np
 import tensorflow as tf
 
@@ -43,6 +45,26 @@ def test_a_training_step_has_the_release_s_anchors_and_finite_gradients():
   assert not any('backbone' in name and 'norm' in name for name in names)
   for gradient, variable in recorder.pairs:
     assert np.all(np.isfinite(tf.convert_to_tensor(gradient))), variable.name
+
+
+def test_an_evaluation_while_training_has_the_boxes_of_the_image():
+  task = tiny.task(model_config())
+  model = task.build_model()
+  parse = tiny.parser(model_config(), False).parse_fn(is_training=False)
+  images, labels = tf.nest.map_structure(
+      lambda x: tf.stack([x]), parse(tiny.example(3, height=40, width=50)[0]))
+  info = labels['image_info']
+  scale = float(info[0, 2, 0])
+  assert scale > 1.2
+  task.coco_metric = types.SimpleNamespace(name='coco')
+  _, predictions = task.validation_step((images, labels), model)['coco']
+  boxes = model(images, image_shape=model.im_info(info), training=False)[
+      'detection_boxes'].numpy()
+  last = (np.any(boxes, -1, keepdims=True)) * np.float32([0, 0, 1, 1])
+  np.testing.assert_allclose(
+      predictions['detection_boxes'] / scale,
+      np.minimum((boxes - last) / scale + last, [40, 50, 40, 50]), atol=1e-4)
+  assert last.any()
 
 
 def test_images_are_what_the_network_was_trained_on():
