@@ -53,7 +53,7 @@ demo: install
 # A process for each folder, two at a time: TensorFlow keeps what it compiled,
 # and one process for all of them ends at 18 GB.
 test: install $(VENV217)/installed
-	find tests -name '*_test.py' -printf '%h\n' | sort -ru | xargs -P $(TEST_JOBS) -I{} sh -c '\
+	find tests -name '*_test.py' -exec dirname {} ';' | sort -ru | xargs -P $(TEST_JOBS) -I{} sh -c '\
 	  found=$$($(BIN)/python -m pytest {}/*_test.py 2>&1); status=$$?; \
 	  printf "%s\n%s\n" "== {}" "$$found"; exit $$status'
 
