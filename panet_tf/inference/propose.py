@@ -67,6 +67,9 @@ class Proposer:
     config = params.task.model
     two_stages.check_proposes(config, path)
     config.roi_generator.test_num_proposals = num_proposals
+    # Model Garden's NMS fails where a level has fewer candidates than that.
+    config.roi_generator.test_pre_nms_top_k = max(
+        config.roi_generator.test_pre_nms_top_k, num_proposals)
     self._model = task_factory.get_task(params.task).build_model()
     checkpoints.restore(self._model, path)
     self._prepare = tf.function(

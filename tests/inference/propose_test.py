@@ -1,5 +1,6 @@
 """`panet propose`, and the detector on what it wrote."""
 
+import collections
 import json
 import pathlib
 
@@ -183,3 +184,15 @@ def test_models_of_one_stage_say_what_they_are_for(
                      '--output_dir', str(tmp_path / 'out')]) == 2
     assert text in last_error(capsys)
     assert not (tmp_path / 'out').exists()
+
+
+def test_more_proposals_than_the_model_has_candidates_per_level(
+    tiny_run, shards, tmp_path):
+  """As the default of 2000 is, beside `test_pre_nms_top_k` of 1000."""
+  output = str(tmp_path / 'boxes.json')
+  propose(tiny_run, output, '--shards', shards, '--params_override',
+          'task: {model: {roi_generator: {test_pre_nms_top_k: 100}}}',
+          num_proposals=600)
+  counts = collections.Counter(
+      box['image_id'] for box in json.loads(pathlib.Path(output).read_text()))
+  assert len(counts) == 4 and all(100 < n <= 600 for n in counts.values())
