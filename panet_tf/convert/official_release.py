@@ -136,6 +136,7 @@ def _backbone_convs(backbone):
 
 
 def backbone_entries(backbone, prefix):
+  """Of the ResNet, whose keys begin with `prefix`."""
   yield from _conv(backbone.stem, f'{prefix}.res1.conv1', f'{prefix}.res1.bn1')
   for level, blocks in backbone.stages.items():
     for i, block in enumerate(blocks):
@@ -164,6 +165,7 @@ def neck_entries(decoder, prefix):
 
 
 def rpn_entries(head):
+  """Of the RPN head; box offsets come as x, y, width, height."""
   yield from _plain(head.conv['1'], 'RPN.FPN_RPN_conv', weights.conv)
   yield from _plain(head.scores, 'RPN.FPN_RPN_cls_score', weights.conv)
   yield from map(weights.yx, _plain(
@@ -171,6 +173,7 @@ def rpn_entries(head):
 
 
 def box_head_entries(head):
+  """Of the box head, with two fc layers or four convolutions."""
   if head.kind == '2fc':
     for i in range(4):
       yield from _sequence(
@@ -190,6 +193,7 @@ def box_head_entries(head):
 
 
 def mask_head_entries(head):
+  """Of the mask head, its fc branch included."""
   for i in range(4):
     yield from _sequence(
         head.conv1[f'level_{2 + i}'], f'Mask_Head.mask_conv1.{i}')

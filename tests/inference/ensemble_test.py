@@ -9,17 +9,16 @@ import yaml
 
 from panet_tf import errors
 from panet_tf import training
-from panet_tf.evaluation import coco
 from panet_tf.inference import ensemble
 from panet_tf.inference import members as members_lib
 from panet_tf.inference import merging
 from panet_tf.inference import open_model
-from panet_tf.inference import outputs
 from panet_tf.inference import predictor
 from panet_tf.inference import stages
 from panet_tf.inference import test_time_augmentation
 from panet_tf.ops import mask_voting
 from panet_tf.ops import voting
+import predicted_metrics
 import tiny
 import tiny_run as tiny_run_lib
 
@@ -350,18 +349,7 @@ def test_evaluation_mode_has_the_suite(tiny_run, tmp_path, capsys):
                json.dumps(override))
   assert 'evaluation | AP ' in capsys.readouterr().out
   metrics = json.loads((run / 'metrics.json').read_text())
-  truth = json.loads((tmp_path / 'train.json').read_text())
-  detector = open_model.open_model(
-      str(run), params_override=json.dumps(override))
-  results = []
-  for image in truth['images']:
-    pixels = outputs.Image.open(tmp_path / 'train_images' / image['file_name'])
-    results += outputs.results(
-        detector.detect(np.array(pixels.convert('RGB'))), image['id'],
-        image['height'], image['width'],
-        [category['id'] for category in truth['categories']])
-  wanted = coco.coco_metrics(
-      truth, results, include_mask=True, max_detections=10)
+  wanted = predicted_metrics.predicted_metrics(run, override, tmp_path)
   assert metrics['mask_AP50'] == pytest.approx(wanted['mask']['AP50'], abs=1e-6)
   assert metrics['AP'] == pytest.approx(wanted['box']['AP'], abs=1e-6)
   assert list((run / 'validation').iterdir())

@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import predicted_metrics
 import tiny
 from panet_tf import errors
 from panet_tf import training
-from panet_tf.evaluation import coco
-from panet_tf.inference import open_model
-from panet_tf.inference import outputs
 from panet_tf.inference import preprocessing
 from panet_tf.inference import test_time_augmentation
 
@@ -56,16 +54,5 @@ def test_evaluation_mode_is_what_prediction_gives(tiny_run, tmp_path):
   training.run('panet_coco', 'eval', str(run), [str(run / 'params.yaml')],
                json.dumps(override))
   metrics = json.loads((run / 'metrics.json').read_text())
-  truth = json.loads((tmp_path / 'train.json').read_text())
-  detector = open_model.open_model(
-      str(run), params_override=json.dumps(override))
-  results = []
-  for image in truth['images']:
-    pixels = outputs.Image.open(tmp_path / 'train_images' / image['file_name'])
-    results += outputs.results(
-        detector.detect(np.array(pixels.convert('RGB'))), image['id'],
-        image['height'], image['width'],
-        [category['id'] for category in truth['categories']])
-  wanted = coco.coco_metrics(
-      truth, results, include_mask=True, max_detections=10)
+  wanted = predicted_metrics.predicted_metrics(run, override, tmp_path)
   assert metrics['AP'] == pytest.approx(wanted['box']['AP'], abs=1e-6)
