@@ -23,7 +23,7 @@ $(VENV)/installed: setup.py constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
 	touch $@
 
-$(VENV217)/installed: tests/serving/tf217_requirements.txt
+$(VENV217)/installed: tests/serving/formats/tf217_requirements.txt
 	$(PYTHON) -m venv $(VENV217)
 	$(VENV217)/bin/pip install --quiet -r $<
 	touch $@

@@ -19,8 +19,8 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from panet_tf import training
-from panet_tf.serving import export
+from panet_tf.cli import front_end
+from panet_tf.serving import exporter
 from panet_tf.serving import export_options
 
 flags.DEFINE_string(
@@ -60,8 +60,8 @@ FLAGS = flags.FLAGS
 def main(_):
   """Exports what the flags ask for."""
   logging.set_verbosity(logging.WARNING)
-  path = training.exit_with_one_line(
-      export.export,
+  path = front_end.exit_with_one_line(
+      exporter.export,
       checkpoint_path=FLAGS.checkpoint_path,
       export_dir=FLAGS.export_dir,
       options=export_options.Options(**{

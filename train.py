@@ -19,7 +19,8 @@ from absl import flags
 from absl import logging
 from official.common import flags as official_flags
 
-from panet_tf import training
+from panet_tf.cli import front_end
+from panet_tf.training import loop
 
 FLAGS = flags.FLAGS
 
@@ -27,8 +28,8 @@ FLAGS = flags.FLAGS
 def main(_):
   """Runs the mode that the flags ask for."""
   logging.set_verbosity(logging.WARNING)
-  training.exit_with_one_line(
-      training.run,
+  front_end.exit_with_one_line(
+      loop.run,
       experiment=FLAGS.experiment,
       mode=FLAGS.mode,
       model_dir=FLAGS.model_dir,

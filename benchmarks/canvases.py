@@ -10,7 +10,7 @@ from absl import app
 from absl import flags
 import numpy as np
 
-from panet_tf.dataloaders import coco_json
+from panet_tf.data import coco_json
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string('annotations', None, 'COCO JSON; may be given twice.',

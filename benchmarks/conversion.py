@@ -22,13 +22,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 # pylint: disable-next=g-import-not-at-top
-from panet_tf.dataloaders import tfrecord_file
+from panet_tf.data import tfrecord_file
 
 Run = collections.namedtuple('Run', 'seconds, cpu, main, largest, total')
 SHARDS = 32
 COMMANDS = {
     '`panet data coco`': lambda image_dir, annotations, prefix: [
-        '-m', 'panet_tf.cli', 'data', 'coco', f'--image_dir={image_dir}',
+        '-m', 'panet_tf.cli.main', 'data', 'coco', f'--image_dir={image_dir}',
         f'--annotations={annotations}', f'--output_prefix={prefix}',
         f'--num_shards={SHARDS}'],
     "Model Garden's tool": lambda image_dir, annotations, prefix: [
@@ -152,7 +152,7 @@ def print_memory(image_dir, annotations, counts):
   print('|---|---|---|---|---|---|')
   for count in counts:
     path = annotations[count]
-    alone = run(['-c', 'import sys\nfrom panet_tf.dataloaders import tfrecord\n'
+    alone = run(['-c', 'import sys\nfrom panet_tf.data import tfrecord\n'
                  'tfrecord.coco_json.read(sys.argv[1])', path],
                 path.with_suffix('.log'))
     full = convert(OURS, image_dir, path, count)

@@ -12,8 +12,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import numpy as np  # pylint: disable=g-import-not-at-top
 
-from panet_tf import visualize
-from panet_tf.inference import detections as detections_lib
+from panet_tf.drawing import pictures
+from panet_tf.inference import detector as detections_lib
 
 HEIGHT, WIDTH, COUNT, REPEATS = 1080, 1920, 100, 10
 
@@ -39,7 +39,7 @@ def draw(image, detections, names):
   if 'detection_masks' in detections:
     detections = dict(detections, detection_masks=detections_lib.mask_windows(
         detections, HEIGHT, WIDTH))
-  visualize.draw_detections(image, detections, names)
+  pictures.draw_detections(image, detections, names)
 
 
 def main():

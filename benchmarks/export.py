@@ -17,12 +17,12 @@ import time
 
 import numpy as np
 
-from panet_tf.dataloaders import image_bytes
+from panet_tf.data import image_bytes
 from panet_tf.evaluation import evaluate
-from panet_tf.inference import image_files
+from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
-from panet_tf.inference import predict
-from panet_tf.serving import export
+from panet_tf.prediction import predict
+from panet_tf.serving import exporter
 from panet_tf.serving import export_options
 
 FORMATS = {
@@ -36,8 +36,8 @@ FORMATS = {
 }
 _PEAK = """
 import re, sys
-from panet_tf.dataloaders import image_bytes
-from panet_tf.inference import image_files, open_model
+from panet_tf.data import image_bytes
+from panet_tf.prediction import image_files, open_model
 model = open_model.open_model(sys.argv[1])
 for path in image_files.image_paths(sys.argv[2])[:20]:
   model.detect(image_bytes.read_rgb(path))
@@ -55,7 +55,7 @@ def _export(args, name, options):
   if os.path.exists(path):  # Of a run that stopped.
     return path
   int8 = options.get('quant_type') == 'int8_full_fp32_io'
-  return export.export(
+  return exporter.export(
       args.checkpoint, folder, export_options.Options(
           verify_images=args.images,
           calibration_images=args.calibration_images if int8 else '',

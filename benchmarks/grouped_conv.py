@@ -17,7 +17,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import tensorflow as tf  # pylint: disable=g-import-not-at-top
 import tf_keras
 
-from panet_tf.modeling import grouped_conv
+from panet_tf.modeling.layers import grouped_conv
 
 # The 3x3 convolutions of an image of 512x512: height and width, channels,
 # groups.

@@ -22,12 +22,12 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 # pylint: disable=g-import-not-at-top
 import tqdm
 
-from panet_tf.dataloaders import coco_json
-from panet_tf.dataloaders import image_bytes
+from panet_tf.data import coco_json
+from panet_tf.data import image_bytes
 from panet_tf.evaluation import coco
-from panet_tf.inference import image_files
+from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
-from panet_tf.inference import outputs
+from panet_tf.prediction import outputs
 
 
 def rows(scales, num_models, scoring):

@@ -16,12 +16,13 @@ import time
 
 import numpy as np
 
-from panet_tf.dataloaders import image_bytes
-from panet_tf.inference import detections
-from panet_tf.inference import image_files
+from panet_tf.structures import detections as detections_lib
+from panet_tf.data import image_bytes
+from panet_tf.inference import detector as detector_lib
+from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
-from panet_tf.inference import tiles
-from panet_tf.ops import mask_windows
+from panet_tf.inference.suite import tiles
+from panet_tf.structures import mask_windows
 
 _NEAR_BORDER = 2  # Pixels.
 
@@ -61,7 +62,7 @@ def _reference(detector, variants, layout, score):
   parts, inner = [], []
   for (row, column), variant in np.ndenumerate(layout):
     found = each[variant]
-    masks = detections.mask_windows(found, cell, cell).tightened()
+    masks = detections_lib.mask_windows(found, cell, cell).tightened()
     bounds = masks.bounds()
     inner.append((bounds[:, :2].min(1, initial=cell) >= _NEAR_BORDER)
                  & (bounds[:, 2:].max(1, initial=0) <= cell - _NEAR_BORDER))
@@ -133,7 +134,7 @@ def _doubles(found, cell):
   return ', '.join(counts)
 
 
-class _Recorder(detections.Detector):
+class _Recorder(detector_lib.Detector):
   """Remembers the boxes of each tile."""
 
   def __init__(self, detector):

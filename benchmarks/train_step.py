@@ -21,8 +21,9 @@ from official.vision.configs import maskrcnn as _  # Registers the peer.
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import experiments
-from panet_tf import task as panet_task
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.configs import experiments
+from panet_tf.training import task as panet_task
 
 flags.DEFINE_integer('repeats', 12, 'Timed steps of each model.')
 
@@ -61,7 +62,7 @@ def batch(mask_crop_size):
   params = panet_params()
   params.task.train_data.parser.mask_crop_size = mask_crop_size
   params.task.train_data.parser.max_num_instances = 100
-  parser = panet_task.build_parser(params.task.model, params.task.train_data)
+  parser = input_factory.build_parser(params.task.model, params.task.train_data)
   generator = tf.random.Generator.from_seed(1)
 
   def example(_):

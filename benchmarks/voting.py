@@ -18,9 +18,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 # pylint: disable=g-import-not-at-top
 import numpy as np
 
-from panet_tf.ops import mask_voting
-from panet_tf.ops import mask_windows
-from panet_tf.ops import voting
+from panet_tf.inference.suite import mask_voting
+from panet_tf.structures import mask_windows
+from panet_tf.inference.suite import voting
 
 _HEIGHT, _WIDTH, _OBJECTS, _VIEWS, _CELLS = 800, 1200, 100, 8, 28
 _CLASSES = 10

@@ -5,19 +5,19 @@ from typing import Optional, Union
 import tf_keras
 from official.vision.modeling import factory as official_factory
 
-from panet_tf import config as panet_config
+from panet_tf.configs import panet as panet_config
 from panet_tf.modeling import adaptive_feature_pooling as pooling
 from panet_tf.modeling import decoder as neck
 from panet_tf.modeling import box_head
 from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling import mask_sampler
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 from panet_tf.modeling import panet_model
-from panet_tf.modeling import portable_generators
-from panet_tf.modeling import roi_generator
-from panet_tf.modeling import rpn_head
-from panet_tf.modeling import rpn_model
-from panet_tf.modeling import stored_proposals
+from panet_tf.modeling.proposals import portable_generators
+from panet_tf.modeling.proposals import roi_generator
+from panet_tf.modeling.proposals import rpn_head
+from panet_tf.modeling.proposals import rpn_model
+from panet_tf.modeling.proposals import stored_proposals
 from panet_tf.modeling.backbones import resnet
 
 _GROUP_NORM_EPSILON = 1e-5  # GroupNorm paper; Model Garden has no field for it.

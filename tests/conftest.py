@@ -19,11 +19,10 @@ import tensorflow as tf  # pylint: disable=wrong-import-position
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # With --import-mode=importlib pytest itself adds no folder of test helpers.
-sys.path[:0] = [str(_ROOT), str(_ROOT / 'tests'),
-                str(_ROOT / 'tests' / 'modeling')]
+sys.path.insert(0, str(_ROOT))
 
 # pylint: disable-next=wrong-import-position,unused-import
-from exported import (images, reference, tiny_full_image_masks, tiny_onnx,
+from tests.support.exported import (images, reference, tiny_full_image_masks, tiny_onnx,
                       tiny_run, tiny_saved_model, tiny_tflite)
 
 tf.config.set_logical_device_configuration(

@@ -11,14 +11,14 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-import tiny
+from tests.support import tiny
 from official.vision.configs import common
 from official.vision.configs import maskrcnn
 from official.vision.modeling import factory as official_factory
 from official.vision.modeling.layers import detection_generator
 from official.vision.modeling.layers import roi_generator
-from panet_tf import config
-from panet_tf import experiments
+from panet_tf.configs import panet
+from panet_tf.configs import experiments
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf.modeling import adaptive_feature_pooling as pooling
@@ -123,7 +123,7 @@ def test_every_variable_gets_a_gradient(kind):
 @pytest.mark.parametrize('frozen_stages, whole', [(2, False), (0, True)])
 def test_frozen_backbone_stages_get_none_and_the_rest_does(
     frozen_stages, whole):
-  model_config = tiny.params(backbone=config.Backbone(
+  model_config = tiny.params(backbone=panet.Backbone(
       model_id=18, width_multiplier=0.125, frozen_stages=frozen_stages))
   task = tiny.task(model_config, losses=maskrcnn.Losses(),
                    freeze_backbone=whole)
@@ -386,7 +386,7 @@ def test_all_switches_off_has_the_variables_of_model_garden_s_heads():
      'fc_source'),
     (dict(mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=17)),
      'num_sampled_masks'),
-    (dict(backbone=config.Backbone(model_id=20)), 'backbone.model_id'),
+    (dict(backbone=panet.Backbone(model_id=20)), 'backbone.model_id'),
 ])
 def test_a_wrong_value_is_named(overrides, field):
   with pytest.raises(errors.InputError, match=field):

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
-from panet_tf import checkpoints
-from panet_tf import config as panet_config
+from panet_tf import runs
+from panet_tf.configs import panet as panet_config
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf.convert import sources
@@ -57,7 +57,7 @@ def convert(source: str, path: str, output_dir: str) -> Dict[str, Any]:
       'init_checkpoint_modules': 'backbone', 'model': fields}}
   with weights.folder_written_whole(output_dir) as folder:
     tf.train.Checkpoint(backbone=backbone).save(os.path.join(folder, 'ckpt'))
-    with open(os.path.join(folder, checkpoints.BACKBONE), 'w',
+    with open(os.path.join(folder, runs.BACKBONE), 'w',
               encoding='utf-8') as f:
       f.write('# The backbone beside this file; give it to train.py with\n'
               '# --config_file, behind the one of the experiment.\n')
@@ -118,7 +118,7 @@ def _places(backbone) -> Iterator[Tuple[sources.Place, Any]]:
 
 
 def architecture(opened: sources.Source, path: str) -> Dict[str, Any]:
-  """Fields of `config.Backbone` that a file's keys and shapes tell."""
+  """Fields of `configs.panet.Backbone` that a file's keys and shapes tell."""
 
   def has(*place):
     return opened.keys(sources.Place(*place)).kernel in opened.arrays

@@ -15,17 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from panet_tf import errors
-from panet_tf import experiments
+from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
-from panet_tf import official_preset
+from panet_tf.configs import official_release
 from panet_tf.convert import coco_categories
 from panet_tf.convert import torch_file
 from panet_tf.convert import weights
 from panet_tf.modeling import panet_model
 
 _POOLED = 7, 14  # Edges of what the box and the mask head flatten.
-# Of `config.PANet`: what decides which weights there are.
+# Of `configs.panet.PANet`: what decides which weights there are.
 _FIXED = ('bottom_up_path', 'adaptive_feature_pooling', 'fuse_after',
           'fully_connected_fusion', 'normalization', 'rpn_normalization',
           'norm_after_fc', 'norm_after_upconv', 'rpn_head.num_convs',
@@ -39,10 +39,10 @@ def convert(checkpoint: str, config: str, output_dir: str,
 
   Args:
     checkpoint: what the release saved: a dictionary with `model`.
-    config: name of its configuration, see `official_preset.CONFIGS`.
+    config: name of its configuration, see `configs.official_release.CONFIGS`.
     output_dir: a new folder; it gets the checkpoint, params.yaml and
       dataset.json, as training leaves them.
-    params_override: see `experiments.read`; other widths or classes, say.
+    params_override: see `configs.experiments.read`; other widths or classes, say.
 
   Returns:
     Names of the files.
@@ -76,15 +76,15 @@ def read_params(config: str, params_override: str = '') -> cfg.ExperimentConfig:
       that the release's weights do not fill.
   """
   name = os.path.basename(config).removesuffix('.yaml')
-  if name not in official_preset.CONFIGS:
+  if name not in official_release.CONFIGS:
     raise errors.InputError(
         f'--config is {config!r}; it must be one of '
-        f'{", ".join(official_preset.CONFIGS)}')
+        f'{", ".join(official_release.CONFIGS)}')
   params = experiments.read(
       'panet_official_release', params_override=params_override)
   model = params.task.model
-  model.override(official_preset.CONFIGS[name])
-  preset = official_preset.model()
+  model.override(official_release.CONFIGS[name])
+  preset = official_release.model()
   for field in _FIXED:
     value, expected = (operator.attrgetter(field)(c) for c in (model, preset))
     if value != expected:

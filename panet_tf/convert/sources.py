@@ -60,7 +60,7 @@ class Source:
     layout: of kernels, 'oihw' or 'hwio'.
     epsilon: of batch normalization.
     stride_in_1x1: where its bottlenecks stride.
-    pixels: fields of `config.Pixels`.
+    pixels: fields of `configs.panet.Pixels`.
   """
   arrays: Mapping[str, Any]
   keys: Callable[[Place], Keys]

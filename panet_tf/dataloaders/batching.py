@@ -5,38 +5,7 @@ drawn to 400 pixels costs as much as one of 1400; grouped by canvas, it lies
 with others of its size (Detectron2 groups by orientation in the same way).
 """
 
-import re
-
 import tensorflow as tf
-
-from panet_tf import errors
-
-
-def parse_canvases(options, is_training):
-  """[[height, width]] of a `config.Parser`'s `canvases`.
-
-  Raises:
-    InputError: naming the field, and what would be right.
-  """
-  field = (f'task.{"train" if is_training else "validation"}_data.parser.'
-           'canvases')
-  canvases = []
-  for text in options.canvases:
-    if not re.fullmatch('[1-9][0-9]{0,5}x[1-9][0-9]{0,5}', str(text)):
-      raise errors.InputError(
-          f'{field} has {text!r}; an entry must be HEIGHTxWIDTH in pixels, as '
-          'in 1088x1408')
-    canvases.append([int(edge) for edge in text.split('x')])
-  if canvases and not (options.short_edge or options.short_edge_choices):
-    raise errors.InputError(
-        f'{field} is for images scaled by edges; set short_edge (or '
-        'short_edge_choices) and long_edge as well')
-  if len(canvases) > 1 and not is_training:
-    raise errors.InputError(
-        f'{field} has {len(canvases)} entries; evaluation takes one at most: '
-        'only training groups its batches by canvas')
-  return canvases
-
 
 def batches_of_one_canvas(global_batch_size):
   """The `transform_and_batch_fn` of Model Garden's reader that groups.

@@ -11,7 +11,6 @@ import numpy as np
 import tensorflow as tf
 from official.vision.ops import preprocess_ops
 
-_COARSEST_STRIDE = 64  # Level 6.
 # preprocess_ops.normalize_image in two passes over the image instead of three.
 MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
 STDDEV = 255 * np.float32(preprocess_ops.STDDEV_NORM)
@@ -39,13 +38,6 @@ class Pixels:
     if self.color_order == 'bgr':
       image = tf.reverse(image, [-1])
     return (image - np.float32(self.mean)) * (1 / np.float32(self.stddev))
-
-
-def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
-  """Height and width of the padded network input, multiples of 64."""
-  height, width = (long_edge, long_edge) if long_edge else input_size[:2]
-  return [-(-edge // _COARSEST_STRIDE) * _COARSEST_STRIDE
-          for edge in (height, width)]
 
 
 def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,

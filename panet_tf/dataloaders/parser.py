@@ -21,6 +21,7 @@ from official.vision.ops import anchor as anchor_ops
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
 
+from panet_tf.configs import canvases as canvases_lib
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import mask_targets
 from panet_tf.dataloaders import placement
@@ -46,7 +47,7 @@ class Parser(official_parser.Parser):
     input_size: [height, width] images are fitted into where `short_edge` is
       empty.
     short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
-      pad_to: see `config.Parser`.
+      pad_to: see `configs.panet.Parser`.
     anchor_boxes: makes the anchors instead of Model Garden's generator: takes
       image_size and the five arguments from min_level to anchor_size.
     pixels: how they are normalised.
@@ -70,9 +71,9 @@ class Parser(official_parser.Parser):
     self._short_edge_choices = list(short_edge_choices)
     self._by_edges = bool(short_edge or short_edge_choices)
     self._canvases = [
-        image_scaling.canvas_size(canvas, 0) for canvas in canvases]
+        canvases_lib.canvas_size(canvas, 0) for canvas in canvases]
     if not self._canvases:
-      self._canvases = [image_scaling.canvas_size(
+      self._canvases = [canvases_lib.canvas_size(
           input_size, long_edge if self._by_edges else 0)]
     self._input_size = list(input_size[:2])
     anchor_fields = dict(

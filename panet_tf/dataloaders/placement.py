@@ -60,7 +60,7 @@ def place_proposals(boxes, flips, image_info, most, legacy_boxes=False):
     legacy_boxes: see `place_boxes`.
 
   Returns:
-    {'proposals': [most, 4]}, see `modeling.stored_proposals`.
+    {'proposals': [most, 4]}, see `modeling.proposals.stored_proposals`.
   """
   boxes = place_boxes(
       boxes / tf.tile(image_info[0], [2]), flips, image_info, legacy_boxes)

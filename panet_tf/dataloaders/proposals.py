@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from panet_tf.dataloaders import proposal_files
-from panet_tf.dataloaders import tfrecord
+from panet_tf.data import proposal_files
+from panet_tf.data import tfrecord
 from panet_tf.errors import InputError
 
 

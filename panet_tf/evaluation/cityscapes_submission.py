@@ -9,7 +9,7 @@ import os
 import tempfile
 
 from panet_tf import errors
-from panet_tf.dataloaders import image_bytes
+from panet_tf.data import image_bytes
 from panet_tf.evaluation import cityscapes_results
 
 _MASKS = 'masks'

@@ -10,8 +10,8 @@ from panet_tf.evaluation import coco
 from panet_tf.evaluation import coco_detections
 from panet_tf.evaluation import coco_instances
 from panet_tf.evaluation import coco_results
-from panet_tf.inference import detections as detections_lib
-from panet_tf.ops import paste_masks
+from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import paste_masks
 
 
 class CocoEvaluator:
@@ -121,7 +121,7 @@ class CocoEvaluator:
 
     Args:
       source_id: as `update_state`.
-      found: dict, see `inference.detections.Detector.detect`.
+      found: dict, see `inference.detector.Detector.detect`.
       height: int, of the image.
       width: int.
 

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from panet_tf import errors
-from panet_tf.dataloaders import segmentation
+from panet_tf.data import segmentation
 
 
 class Instances(NamedTuple):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from panet_tf import errors
-from panet_tf.dataloaders import segmentation
+from panet_tf.data import segmentation
 
 
 def load_results(path):

@@ -8,7 +8,7 @@ import os
 
 from panet_tf import errors
 from panet_tf import files
-from panet_tf.dataloaders import coco_json
+from panet_tf.data import coco_json
 from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import coco
 from panet_tf.evaluation import coco_results

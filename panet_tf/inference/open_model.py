@@ -5,16 +5,16 @@ import os
 from typing import Callable, Optional, Sequence, Union
 
 from panet_tf import errors
-from panet_tf.inference import detections
-from panet_tf.inference import export_files
-from panet_tf.inference import runtimes
+from panet_tf.inference import detector
+from panet_tf.inference.exported import export_files
+from panet_tf.inference.exported import runtimes
 
 _FILES = {'.tflite': runtimes.LiteRTPredictor, '.onnx': runtimes.OnnxPredictor}
 
 
 def open_model(models: Union[str, Sequence[str]], experiment: str = '',
                config_files: Sequence[str] = (),
-               params_override: str = '') -> detections.Detector:
+               params_override: str = '') -> detector.Detector:
   """Opens whatever lies at a path.
 
   TensorFlow is imported for a SavedModel, Model Garden for a checkpoint.
@@ -39,7 +39,7 @@ def open_model(models: Union[str, Sequence[str]], experiment: str = '',
     for path in paths:
       _check_checkpoint(path)
     # pylint: disable-next=import-outside-toplevel
-    from panet_tf.inference import ensemble
+    from panet_tf.inference.suite import ensemble
     return ensemble.open_checkpoints(
         paths, experiment, config_files, params_override)
   if len(paths) > 1:
@@ -56,7 +56,7 @@ def open_model(models: Union[str, Sequence[str]], experiment: str = '',
   return exports[path]()
 
 
-def _export(path: str) -> Optional[Callable[[], detections.Detector]]:
+def _export(path: str) -> Optional[Callable[[], detector.Detector]]:
   """Opens an export; None if there is none."""
   if not os.path.isdir(path):
     runtime = _FILES.get(os.path.splitext(path)[1].lower())

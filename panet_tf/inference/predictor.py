@@ -1,44 +1,18 @@
 """A trained model for a person: image in, detections in its pixels out."""
 
-import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Sequence
 
 from official.core import config_definitions as cfg
-from official.core import task_factory
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import checkpoints
-from panet_tf import errors
-from panet_tf import experiments
-from panet_tf import files
-from panet_tf import inference_config
-from panet_tf import task as panet_task
-from panet_tf import two_stages
-from panet_tf.dataloaders import shards
-from panet_tf.inference import detections
+from panet_tf import factory
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf import runs
+from panet_tf.inference import detector
 
 
-def categories_of(info: Dict[str, Any],
-                  num_classes: int) -> List[Dict[str, Any]]:
-  """Categories in order of label; shards without names give numbers.
-
-  Raises:
-    InputError: the data set has more or fewer classes than the model.
-  """
-  if info:
-    found = len(info['categories'])
-    if found != num_classes - 1:
-      raise errors.InputError(
-          f'{files.DATASET_INFO} has {found} categories, the model '
-          f'{num_classes - 1}; it must be the file that training left beside '
-          'the checkpoint')
-    return info['categories']
-  return [{'label': label, 'id': label, 'name': str(label)}
-          for label in range(1, num_classes)]
-
-
-class Predictor(detections.Detector):
+class Predictor(detector.Detector):
   """Runs a checkpoint on images of any size.
 
   Attributes:
@@ -55,10 +29,10 @@ class Predictor(detections.Detector):
       info: the data set's description (`dataset.json`), for category names.
     """
     config = params.task.model
-    self.categories = categories_of(info, config.num_classes)
+    self.categories = runs.categories_of(info, config.num_classes)
     self.legacy_masks = config.legacy_boxes
     self._model = model
-    self._parser = panet_task.build_parser(
+    self._parser = input_factory.build_parser(
         config, params.task.validation_data)
     self._prepare = tf.function(self._parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
@@ -75,17 +49,17 @@ class Predictor(detections.Detector):
       checkpoint: folder with checkpoints, params.yaml and dataset.json, or
         the path of one checkpoint in such a folder.
       experiment: registered name; '' takes the one of params.yaml.
-      config_files: see `experiments.read`.
-      params_override: see `experiments.read`.
+      config_files: see `configs.experiments.read`.
+      params_override: see `configs.experiments.read`.
 
     Raises:
       InputError: no such checkpoint, one that does not fit, or a broken
         dataset.json beside it.
     """
-    path, params, info = read_run(
+    path, params, info = runs.read_run(
         checkpoint, experiment, config_files, params_override)
-    model = task_factory.get_task(params.task).build_model()
-    checkpoints.restore(model, path)
+    model = factory.build_panet(params.task.model)
+    runs.restore(model, path)
     return cls(model, params, info)
 
   def _forward(self, pixels, image_info):
@@ -121,55 +95,3 @@ class Predictor(detections.Detector):
     counts = found.pop('num_detections')
     return [{key: value[i, :count] for key, value in found.items()}
             for i, count in enumerate(counts[:len(images)])]
-
-
-_Run = Tuple[str, cfg.ExperimentConfig, Optional[Dict[str, Any]]]
-
-
-def read_run(*args, **kwargs) -> _Run:
-  """`read_any_run` of a model that detects on its own, or InputError."""
-  path, params, info = read_any_run(*args, **kwargs)
-  two_stages.check_whole(params.task.model, path)
-  return path, params, info
-
-
-def read_any_run(
-    checkpoint: str, experiment: str = '', config_files: Sequence[str] = (),
-    params_override: str = '') -> _Run:
-  """What lies in the folder of a training.
-
-  Args:
-    checkpoint: see `Predictor.from_checkpoint`, as the others.
-    experiment: registered name; '' takes the one of params.yaml.
-    config_files: see `experiments.read`.
-    params_override: see `experiments.read`.
-
-  Returns:
-    Path of the checkpoint, the experiment with its number of classes, and
-    `dataset.json`, None where there is none.
-
-  Raises:
-    InputError: see `Predictor.from_checkpoint`.
-  """
-  path = checkpoints.find(checkpoint)
-  folder = os.path.dirname(path)
-  params = _params(folder, experiment, config_files, params_override)
-  info_path = os.path.join(folder, files.DATASET_INFO)
-  info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
-  if info and not params.task.model.num_classes:
-    params.task.model.num_classes = len(info['categories']) + 1
-  params.task.init_checkpoint = None
-  inference_config.apply(params.task)
-  return path, params, info
-
-
-def _params(folder, experiment, config_files, params_override):
-  """The experiment's configuration; params.yaml beside the checkpoint first."""
-  saved = os.path.join(folder, files.PARAMS)
-  if not experiment:
-    if not os.path.exists(saved):
-      raise errors.InputError(
-          f'{folder} has no {files.PARAMS}: name the experiment')
-    experiment = 'panet_coco'  # All share its fields; the file has them all.
-    config_files = [saved, *config_files]
-  return experiments.read(experiment, config_files, params_override)

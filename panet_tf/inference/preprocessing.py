@@ -28,7 +28,7 @@ class Preprocessing:
     color_order: 'rgb' or 'bgr', of the network's input.
     exact_scale: see `image_scaling.Pixels`.
     pad_to: a checkpoint's own canvas is the image at multiples of this; see
-      `config.Parser`. A call does not look at it.
+      `configs.panet.Parser`. A call does not look at it.
   """
   canvas: Tuple[int, int]
   fit: Optional[Tuple[int, int]]

@@ -7,7 +7,7 @@ levels." The heads call `LevelFusion` after their first parameter layer.
 """
 
 import functools
-from typing import Any, List, Mapping, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -17,6 +17,7 @@ from panet_tf.ops import roi_align
 
 # Boxes pool from these; level 6 is for proposals only.
 LEVELS = ('2', '3', '4', '5')
+_FUSE_AFTER = ('first_layer', 'pooling')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -155,3 +156,32 @@ class LevelFusion(tf_keras.layers.Layer):
 
   def get_config(self) -> Mapping[str, Any]:
     return dict(super().get_config(), fusion=self.fusion)
+
+
+def first_layers(make: Callable[[str], tf_keras.layers.Layer], name: str,
+                 num_levels: int, fuse_after: str
+                ) -> Dict[str, tf_keras.layers.Layer]:
+  """One layer for each level, or one for all where they are fused before it."""
+  if fuse_after not in _FUSE_AFTER:
+    raise ValueError(f'fuse_after {fuse_after!r}: expected {_FUSE_AFTER}.')
+  if fuse_after == 'pooling' or num_levels == 1:
+    return {'fused': make(name)}
+  return {f'level_{level}': make(f'{name}_level_{level}')
+          for level in range(2, 2 + num_levels)}
+
+
+def fuse_levels(pooled: Sequence[tf.Tensor], layers, fusion, training
+               ) -> tf.Tensor:
+  """Applies the first layers and the fusion, in the order they stand in."""
+  if len(layers) == 1:
+    return layers['fused'](fusion(pooled), training=training)
+  if len(pooled) != len(layers):
+    raise ValueError(f'Got {len(pooled)} pooled levels for the layers '
+                     f'{sorted(layers)}: set num_levels={len(pooled)}.')
+  return fusion([layers[key](x, training=training)
+                 for key, x in zip(sorted(layers), pooled)])
+
+
+def fold(pooled: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+  """[batch, num_boxes, s, s, c] to [batch * num_boxes, s, s, c], each."""
+  return [tf.reshape(x, [-1, *x.shape[2:]]) for x in pooled]

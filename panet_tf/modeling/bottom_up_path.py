@@ -12,7 +12,7 @@ from typing import Any, Mapping, Optional
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 
 def subsample(x: tf.Tensor) -> tf.Tensor:

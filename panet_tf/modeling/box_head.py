@@ -6,45 +6,15 @@ layers, or the heavier head: "4 consecutive 3x3 convolutional layers shared by
 box classification and box regression, instead of two fc layers".
 """
 
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling import adaptive_feature_pooling
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 _KINDS = ('4conv1fc', '2fc')
-_FUSE_AFTER = ('first_layer', 'pooling')
-
-
-def first_layers(make: Callable[[str], tf_keras.layers.Layer], name: str,
-                 num_levels: int, fuse_after: str
-                ) -> Dict[str, tf_keras.layers.Layer]:
-  """One layer for each level, or one for all where they are fused before it."""
-  if fuse_after not in _FUSE_AFTER:
-    raise ValueError(f'fuse_after {fuse_after!r}: expected {_FUSE_AFTER}.')
-  if fuse_after == 'pooling' or num_levels == 1:
-    return {'fused': make(name)}
-  return {f'level_{level}': make(f'{name}_level_{level}')
-          for level in range(2, 2 + num_levels)}
-
-
-def fuse_levels(pooled: Sequence[tf.Tensor], layers, fusion, training
-               ) -> tf.Tensor:
-  """Applies the first layers and the fusion, in the order they stand in."""
-  if len(layers) == 1:
-    return layers['fused'](fusion(pooled), training=training)
-  if len(pooled) != len(layers):
-    raise ValueError(f'Got {len(pooled)} pooled levels for the layers '
-                     f'{sorted(layers)}: set num_levels={len(pooled)}.')
-  return fusion([layers[key](x, training=training)
-                 for key, x in zip(sorted(layers), pooled)])
-
-
-def fold(pooled: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-  """[batch, num_boxes, s, s, c] to [batch * num_boxes, s, s, c], each."""
-  return [tf.reshape(x, [-1, *x.shape[2:]]) for x in pooled]
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -88,10 +58,10 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
     self.level_fusion = adaptive_feature_pooling.LevelFusion(
         fusion, name='level_fusion')
     if kind == '2fc':
-      self.fc1 = first_layers(self._fc, 'fc1', num_levels, fuse_after)
+      self.fc1 = adaptive_feature_pooling.first_layers(self._fc, 'fc1', num_levels, fuse_after)
       self.fc2 = self._fc('fc2')
     else:
-      self.conv1 = first_layers(self._conv, 'conv1', num_levels, fuse_after)
+      self.conv1 = adaptive_feature_pooling.first_layers(self._conv, 'conv1', num_levels, fuse_after)
       self.conv2 = self._conv('conv2')
       self.conv3 = self._conv('conv3')
       self.conv4 = self._conv('conv4')
@@ -118,12 +88,12 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
 
   def fuse(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """The first layer and the fusion, on folded [batch * num_boxes, ...]."""
-    x = fold(pooled)
+    x = adaptive_feature_pooling.fold(pooled)
     if self.kind == '4conv1fc':
-      return fuse_levels(x, self.conv1, self.level_fusion, training)
+      return adaptive_feature_pooling.fuse_levels(x, self.conv1, self.level_fusion, training)
     flat = [tf.reshape(level, [-1, level.shape[1:].num_elements()])
             for level in x]
-    return fuse_levels(flat, self.fc1, self.level_fusion, training)
+    return adaptive_feature_pooling.fuse_levels(flat, self.fc1, self.level_fusion, training)
 
   def features(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """[batch * num_boxes, fc_dims]: what both outputs read."""

@@ -15,7 +15,7 @@ from official.vision.configs import decoders as decoder_configs
 from official.vision.modeling.decoders import factory
 from panet_tf.modeling import bottom_up_path as path
 from panet_tf.modeling import feature_pyramid
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 _COARSER_LEVELS = ('subsample', 'conv')
 

@@ -16,8 +16,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling import adaptive_feature_pooling
-from panet_tf.modeling import box_head
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 _CROP_SIZE = 14
 _MASK_SIZE = 2 * _CROP_SIZE
@@ -99,7 +98,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
       self._create_fc_branch()
 
   def _create_fcn_branch(self):
-    self.conv1 = box_head.first_layers(self._conv, 'conv1', self.num_levels,
+    self.conv1 = adaptive_feature_pooling.first_layers(self._conv, 'conv1', self.num_levels,
                                        self.fuse_after)
     self.convs = {f'conv{i}': self._conv(f'conv{i}')
                   for i in range(2, self.num_convs + 1)}
@@ -138,7 +137,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
 
   def fuse(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """conv1 and the level fusion: [batch * num_boxes, 14, 14, filters]."""
-    return box_head.fuse_levels(box_head.fold(pooled), self.conv1,
+    return adaptive_feature_pooling.fuse_levels(adaptive_feature_pooling.fold(pooled), self.conv1,
                                 self.level_fusion, training)
 
   def _trunk(self, pooled, training) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:

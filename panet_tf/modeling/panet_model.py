@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 from official.vision.modeling import maskrcnn_model
 
-from panet_tf.modeling import proposal_stage
+from panet_tf.modeling.proposals import proposal_stage
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')

@@ -5,15 +5,15 @@ from typing import Dict, NamedTuple
 
 import numpy as np
 
-from panet_tf.inference import model_info
+from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_images
 from panet_tf.serving import export_module
 from panet_tf.serving import export_options
-from panet_tf.serving import graph_check
-from panet_tf.serving import onnx
-from panet_tf.serving import saved_model
-from panet_tf.serving import tf_serving
-from panet_tf.serving import tflite
+from panet_tf.serving.formats import graph_check
+from panet_tf.serving.formats import onnx
+from panet_tf.serving.formats import saved_model
+from panet_tf.serving.formats import tf_serving
+from panet_tf.serving.formats import tflite
 
 
 class Written(NamedTuple):

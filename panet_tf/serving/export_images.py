@@ -7,10 +7,10 @@ from typing import Iterator, List, Tuple
 import numpy as np
 
 from panet_tf import errors
-from panet_tf.dataloaders import image_bytes
-from panet_tf.dataloaders import shards
-from panet_tf.dataloaders import tfrecord_file
-from panet_tf.inference import image_files
+from panet_tf.data import image_bytes
+from panet_tf.data import shards
+from panet_tf.data import tfrecord_file
+from panet_tf.prediction import image_files
 
 NUM_VERIFY_IMAGES = 16
 NUM_CALIBRATION_IMAGES = 100

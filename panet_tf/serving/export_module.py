@@ -11,19 +11,19 @@ import numpy as np
 from official.core import config_definitions as cfg
 import tensorflow as tf
 
-from panet_tf import checkpoints
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf import runs
 from panet_tf import errors
 from panet_tf import factory
-from panet_tf import task as panet_task
 from panet_tf.modeling import panet_model
-from panet_tf.modeling import portable_generators
+from panet_tf.modeling.proposals import portable_generators
 
 
 def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   """`factory.build_panet` with parts that other runtimes know.
 
   Args:
-    config: `config.PANet`.
+    config: `configs.panet.PANet`.
     builtin_ops: only ops that TFLite has.
 
   Raises:
@@ -72,13 +72,13 @@ class ExportModule(tf.Module):
       builtin_ops: see `build_model`.
 
     Raises:
-      InputError: see `build_model` and `checkpoints.restore`.
+      InputError: see `build_model` and `runs.restore`.
     """
     super().__init__(name='panet')
-    self.parser = panet_task.build_parser(
+    self.parser = input_factory.build_parser(
         params.task.model, params.task.validation_data)
     self.model = build_model(params.task.model, builtin_ops)
-    checkpoints.restore(self.model, checkpoint)
+    runs.restore(self.model, checkpoint)
     self._skips_empty_rows = not builtin_ops
     self._category_ids = np.array(
         [0] + [category['id'] for category in categories], np.int32)

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Optional
 
 from panet_tf import errors
-from panet_tf.serving import tensorrt
-from panet_tf.serving import tflite
+from panet_tf.serving.formats import tensorrt
+from panet_tf.serving.formats import tflite
 
 FORMATS = ('saved_model', 'tflite', 'onnx', 'tftrt')
 
@@ -46,7 +46,7 @@ class Options:
     if self.format == 'tftrt':
       raise errors.InputError(
           '--format=tftrt: TensorFlow has no TensorRT after 2.17; export '
-          '--format=saved_model, then run panet_tf/serving/tensorrt.py on it '
+          '--format=saved_model, then run panet_tf/serving/formats/tensorrt.py on it '
           f'in {tensorrt.CONTAINER} (docs/serving.md)')
     is_saved_model = self.format == 'saved_model'
     if not is_saved_model and self.input_type not in ('', 'tflite'):

@@ -9,24 +9,25 @@ import pytest
 import tensorflow as tf
 import yaml
 
-import release_keys
-import torch_writer
-from panet_tf import cli_convert
+from tests.convert import release_keys
+from tests.convert import torch_writer
+from panet_tf import runs
+from panet_tf.cli import convert_weights
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.convert import coco_categories
 from panet_tf.convert import official_release
-from panet_tf.inference import ensemble
-from panet_tf.inference import members
-from panet_tf.inference import model_info
+from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import members
+from panet_tf.inference.exported import model_info
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
-from panet_tf.inference import runtimes
-from panet_tf.serving import export
+from panet_tf.inference.exported import runtimes
+from panet_tf.serving import exporter
 from panet_tf.serving import export_module
 from panet_tf.serving import export_options
-from panet_tf.serving import report
-from panet_tf.serving import saved_model
+from panet_tf.serving.verification import report
+from panet_tf.serving.formats import saved_model
 
 CONFIG = 'e2e_panet_R-50-FPN_2x_mask'
 _PARAMS = {'task': {
@@ -167,7 +168,7 @@ def fixture_exported(run, tmp_path_factory):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(report, 'measure_latency', functools.partial(
         report.measure_latency, seconds=0.0))
-    return export.export(run, str(folder / 'out'), export_options.Options(
+    return exporter.export(run, str(folder / 'out'), export_options.Options(
         verify_images=str(folder)))
 
 
@@ -196,7 +197,7 @@ def test_images_of_several_sizes_are_a_batch_each_on_its_canvas(
 
 
 def test_the_network_s_own_input_may_have_any_size(run, detector, tmp_path):
-  path, params, info = predictor.read_run(run)
+  path, params, info = runs.read_run(run)
   module = export_module.ExportModule(params, path, info['categories'])
   out = str(tmp_path / 'saved_model')
   saved_model.write(module, model_info.ModelInfo(
@@ -214,13 +215,13 @@ def test_the_network_s_own_input_may_have_any_size(run, detector, tmp_path):
 
 def test_masks_as_large_as_the_image_are_not_exported(run, tmp_path):
   with pytest.raises(errors.InputError, match='legacy_boxes is true, and no'):
-    export.export(run, str(tmp_path / 'out'), export_options.Options(
+    exporter.export(run, str(tmp_path / 'out'), export_options.Options(
         full_image_masks=True))
 
 
 def test_other_formats_have_one_canvas_and_say_so(run, tmp_path, capsys):
   Image.fromarray(image(96, 112)).save(tmp_path / 'x.png')
-  out = export.export(run, str(tmp_path / 'out'), export_options.Options(
+  out = exporter.export(run, str(tmp_path / 'out'), export_options.Options(
       format='onnx', verify_images=str(tmp_path)))
   assert 'note: --format=onnx has one canvas' in capsys.readouterr().out
   assert runtimes.OnnxPredictor(out).info.preprocessing.canvas == (128, 128)
@@ -229,7 +230,7 @@ def test_other_formats_have_one_canvas_and_say_so(run, tmp_path, capsys):
 def test_the_verb_says_what_is_wrong_in_one_line(tmp_path):
   import argparse  # pylint: disable=g-import-not-at-top
   parser = argparse.ArgumentParser()
-  cli_convert.add_verb(parser.add_subparsers(required=True))
+  convert_weights.add_verb(parser.add_subparsers(required=True))
   args = parser.parse_args([
       'convert-weights', 'official', '--checkpoint', str(tmp_path / 'no.pth'),
       '--config', f'{CONFIG}.yaml', '--output_dir', str(tmp_path / 'out')])

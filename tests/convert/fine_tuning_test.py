@@ -5,21 +5,21 @@ import types
 import numpy as np
 import tensorflow as tf
 
-import tiny
-from panet_tf import config
+from tests.support import tiny
+from panet_tf.configs import panet
 from panet_tf import factory
 from panet_tf.modeling import panet_model
 
 
-def model_config() -> config.PANet:
+def model_config() -> panet.PANet:
   return tiny.group_params(
       legacy_boxes=True, rpn_normalization='none', norm_after_fc=False,
       norm_after_upconv=False, fc_relu=True,
-      roi_align=config.RoIAlign(aligned=False, use_xla=False),
-      backbone=config.Backbone(
+      roi_align=panet.RoIAlign(aligned=False, use_xla=False),
+      backbone=panet.Backbone(
           model_id=18, width_multiplier=0.5, frozen_stages=2,
           normalization='frozen'),
-      pixels=config.Pixels(color_order='bgr', mean=[100.0, 110.0, 120.0],
+      pixels=panet.Pixels(color_order='bgr', mean=[100.0, 110.0, 120.0],
                            stddev=[1.0, 1.0, 1.0]))
 
 

@@ -12,15 +12,14 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-import release_numpy
-import torch_writer
-from panet_tf import checkpoints
-from panet_tf import config as panet_config
+from tests.convert import release_numpy
+from tests.convert import torch_writer
+from panet_tf import runs
+from panet_tf.configs import panet as panet_config
 from panet_tf import errors
-from panet_tf import experiments
+from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
-from panet_tf import task as _  # Registers PANetTask.
 from panet_tf.convert import imagenet_backbones
 
 STEM = 8
@@ -102,13 +101,13 @@ def forward(arrays, x, blocks, bottleneck=True, stride_in_1x1=False,
 
 def load(out):
   """The backbone that a training would start from, and its configuration."""
-  document = files.read_yaml(os.path.join(out, checkpoints.BACKBONE))['task']
+  document = files.read_yaml(os.path.join(out, runs.BACKBONE))['task']
   assert document['init_checkpoint_modules'] == 'backbone'
   model = panet_config.PANet(include_mask=False, num_classes=2)
   model.override(document['model'])
   backbone = factory.build_backbone(model)
   tf.train.Checkpoint(backbone=backbone).read(
-      checkpoints.find(document['init_checkpoint'])
+      runs.find(document['init_checkpoint'])
   ).assert_existing_objects_matched()
   return backbone, model
 
@@ -237,7 +236,7 @@ def test_a_training_starts_from_it_with_its_preprocessing_only(tmp_path):
   (tmp_path / 'x.pth').write_bytes(torch_writer.zip_bytes(arrays))
   out = str(tmp_path / 'out')
   imagenet_backbones.convert('torchvision', str(tmp_path / 'x.pth'), out)
-  backbone_file = os.path.join(out, checkpoints.BACKBONE)
+  backbone_file = os.path.join(out, runs.BACKBONE)
   params = experiments.read('panet_shapes', [backbone_file])
   params.task.model.num_classes = 5
   task = task_factory.get_task(params.task)
@@ -316,16 +315,16 @@ def test_weights_do_not_load_with_another_preprocessing(tmp_path):
   """What `task.initialize` asks, for each field that belongs to weights."""
   wanted = {'pixels': {'color_order': 'bgr', 'mean': [1.0, 2.0, 3.0]},
             'backbone': {'model_id': 50}}
-  with open(tmp_path / checkpoints.BACKBONE, 'w', encoding='utf-8') as f:
+  with open(tmp_path / runs.BACKBONE, 'w', encoding='utf-8') as f:
     yaml.safe_dump({'task': {'model': wanted}}, f)
   checkpoint = str(tmp_path / 'ckpt-1')
   model = panet_config.PANet()
   with pytest.raises(errors.InputError,
                      match="task.model.pixels.color_order is 'rgb', not 'bgr'"):
-    checkpoints.check_backbone(checkpoint, model.as_dict())
+    runs.check_backbone(checkpoint, model.as_dict())
   model.override({'pixels': wanted['pixels']})
-  checkpoints.check_backbone(checkpoint, model.as_dict())
+  runs.check_backbone(checkpoint, model.as_dict())
   model.backbone.model_id = 101
   with pytest.raises(errors.InputError, match='backbone.model_id is 101'):
-    checkpoints.check_backbone(checkpoint, model.as_dict())
-  checkpoints.check_backbone(str(tmp_path / 'other' / 'ckpt-1'), {})
+    runs.check_backbone(checkpoint, model.as_dict())
+  runs.check_backbone(str(tmp_path / 'other' / 'ckpt-1'), {})

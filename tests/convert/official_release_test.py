@@ -11,20 +11,19 @@ import pytest
 import tensorflow as tf
 import yaml
 
-import release_keys
-import release_numpy
-import torch_writer
-from panet_tf import checkpoints
+from tests.convert import release_keys
+from tests.convert import release_numpy
+from tests.convert import torch_writer
+from panet_tf import runs
 from panet_tf import errors
-from panet_tf import experiments
+from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
-from panet_tf import official_preset
+from panet_tf.configs import official_release as official_release_lib
 from panet_tf.convert import official_release
 from panet_tf.convert import weights
-from panet_tf.inference import predictor
 
-MASK, DET, TWO_FC = official_preset.CONFIGS
+MASK, DET, TWO_FC = official_release_lib.CONFIGS
 CONFIG_FILES = dict(zip((MASK, DET, TWO_FC), (
     'official_r50_mask', 'official_r50_det', 'official_r50_det_2fc')))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -191,14 +190,14 @@ def test_a_converted_model_is_a_run_that_loads(pair, tmp_path):
   written = official_release.convert(checkpoint, pair.config, out, SMALL)
   assert {'checkpoint', files.PARAMS} <= set(written)
   assert sorted(os.listdir(out)) == written
-  path, params, _ = predictor.read_run(out)
+  path, params, _ = runs.read_run(out)
   assert params.task.model.as_dict() == pair.params.task.model.as_dict()
   image = np.moveaxis(pair.image, 1, -1)
   expected = pair.model(image, pair.shape, training=False)
   before = [v.numpy() for v in pair.model.variables]
   for v in pair.model.variables:
     v.assign(tf.zeros_like(v))
-  checkpoints.restore(pair.model, path)
+  runs.restore(pair.model, path)
   for v, value in zip(pair.model.variables, before):
     np.testing.assert_array_equal(v, value)
   found = pair.model(image, pair.shape, training=False)
@@ -301,7 +300,7 @@ def test_a_folder_with_files_is_left_alone(tmp_path):
   assert os.listdir(tmp_path) == ['mine']
 
 
-@pytest.mark.parametrize('config', official_preset.CONFIGS)
+@pytest.mark.parametrize('config', official_release_lib.CONFIGS)
 def test_keys_are_those_of_the_released_modules(config, shared_dir):
   listed = files.read_json(shared_dir / 'parity' / 'state_dict_keys.json')
   assert shapes_of(config) == {
@@ -319,7 +318,7 @@ def test_every_variable_has_one_key(pair):
   assert sorted(placed) == sorted(id(v) for v in pair.model.variables)
 
 
-@pytest.mark.parametrize('config', official_preset.CONFIGS)
+@pytest.mark.parametrize('config', official_release_lib.CONFIGS)
 def test_a_config_file_is_what_its_checkpoint_is_converted_to(config):
   path = ROOT / 'configs' / 'coco' / f'{CONFIG_FILES[config]}.yaml'
   task = experiments.read('panet_official_release', [str(path)]).task
@@ -329,7 +328,7 @@ def test_a_config_file_is_what_its_checkpoint_is_converted_to(config):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', official_preset.CONFIGS)
+@pytest.mark.parametrize('config', official_release_lib.CONFIGS)
 def test_every_stage_is_the_release_at_full_width(config):
   override = yaml.safe_dump({'task': {'model': {
       'input_size': [HEIGHT, WIDTH, 3], 'roi_align': {'use_xla': False}}}})

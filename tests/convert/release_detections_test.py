@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 import yaml
 
-import release_keys
-import release_masks
-import release_numpy
-import torch_writer
+from tests.convert import release_keys
+from tests.support import release_masks
+from tests.convert import release_numpy
+from tests.convert import torch_writer
 from panet_tf.convert import official_release
 from panet_tf.dataloaders import image_scaling
-from panet_tf.inference import ensemble
-from panet_tf.inference import members
+from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import members
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
 

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-import torch_writer as writer
+from tests.convert import torch_writer as writer
 from panet_tf import errors
 from panet_tf.convert import torch_file
 

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-import tiny
+from tests.support import tiny
 from panet_tf import errors
-from panet_tf import task as task_lib
+from panet_tf.training import task as task_lib
 from panet_tf.dataloaders import batching
 
 CANVASES = ['64x128', '128x64', '64x64']

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tiny
+from tests.support import tiny
 from panet_tf.dataloaders import mask_targets
 
 BOXES = [

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tiny
+from tests.support import tiny
 from official.vision.dataloaders import maskrcnn_input
 from official.vision.dataloaders import tf_example_decoder
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.configs import canvases as canvases_lib
 from panet_tf import files
-from panet_tf.dataloaders import coco_json
+from panet_tf.data import coco_json
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
-from panet_tf.dataloaders import tfrecord
+from panet_tf.data import tfrecord
 
 SCALES = dict(short_edge=[40, 140], long_edge=140)  # A tenth of section 4.2's.
 
@@ -86,8 +88,8 @@ def test_training_scales_cover_their_range_and_keep_the_shape(height, width):
 @pytest.mark.parametrize('input_size, canvas', [
     ([64, 64, 3], [64, 64]), ([65, 200, 3], [128, 256])])
 def test_canvas_is_a_multiple_of_64(input_size, canvas):
-  assert image_scaling.canvas_size(input_size, 0) == canvas
-  assert image_scaling.canvas_size(input_size, 1400) == [1408, 1408]
+  assert canvases_lib.canvas_size(input_size, 0) == canvas
+  assert canvases_lib.canvas_size(input_size, 1400) == [1408, 1408]
 
 
 @pytest.mark.parametrize('scale', [0.5, 1.5])
@@ -101,7 +103,7 @@ def test_fitting_scales_by_the_given_factor(scale):
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_images_have_the_given_dtype(dtype):
   data = tiny.data_config().replace(dtype=dtype)
-  parser = tiny.task_lib.build_parser(tiny.params(), data)
+  parser = input_factory.build_parser(tiny.params(), data)
   image, _ = parser.parse_fn(True)(tiny.example()[0])
   assert image.dtype == dtype
 

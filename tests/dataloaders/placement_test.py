@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tiny
+from tests.support import tiny
 
 
 def slow_boxes(boxes, info, horizontal, vertical, most, legacy=False):

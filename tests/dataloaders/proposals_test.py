@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from panet_tf import errors
-from panet_tf.dataloaders import proposal_files
+from panet_tf.data import proposal_files
 from panet_tf.dataloaders import proposals
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tiny
+from tests.support import tiny
 from panet_tf import errors
 
 NUM_IMAGES = 5

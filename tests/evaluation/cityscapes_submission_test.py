@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 import pytest
 
 from panet_tf import errors
-from panet_tf.dataloaders import cityscapes as classes
+from panet_tf.data.sources import cityscapes as classes
 from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import cityscapes_results
 from panet_tf.evaluation import cityscapes_submission

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from panet_tf import checkpoints
+from panet_tf import runs
 from panet_tf import errors
 from panet_tf.inference import predictor
 
@@ -16,7 +16,7 @@ from panet_tf.inference import predictor
 def test_a_broken_description_is_named_in_one_line(tmp_path, monkeypatch, text):
   (tmp_path / 'dataset.json').write_text(text)
   monkeypatch.setattr(
-      checkpoints, 'find', lambda folder: str(tmp_path / 'ckpt-1'))
+      runs, 'find', lambda folder: str(tmp_path / 'ckpt-1'))
   with pytest.raises(errors.InputError, match='dataset.json: not a d') as info:
     predictor.Predictor.from_checkpoint(str(tmp_path), 'panet_shapes')
   assert '\n' not in str(info.value)

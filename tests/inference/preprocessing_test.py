@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from panet_tf import experiments
-from panet_tf import task
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.configs import experiments
 from panet_tf.inference import preprocessing
-import tiny
+from tests.support import tiny
 
 _SIZES = [(1, 1), (1, 9000), (9000, 1), (1, 2), (40, 5000), (5000, 40),
           (64, 64), (128, 256), (63, 65), (37, 1), (480, 640), (700, 311),
@@ -27,7 +27,7 @@ _PARSERS = {
 
 def _of_experiment(name):
   params = experiments.read(name, [], '').task
-  return task.build_parser(params.model, params.validation_data)
+  return input_factory.build_parser(params.model, params.validation_data)
 
 
 def _compare(parser, sizes):

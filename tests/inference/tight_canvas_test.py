@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import predicted_metrics
-import tiny
+from tests.support import predicted_metrics
+from tests.support import tiny
 from panet_tf import errors
-from panet_tf import training
+from panet_tf.training import loop
 from panet_tf.inference import preprocessing
-from panet_tf.inference import test_time_augmentation
+from panet_tf.inference.suite import views
 
 
 @pytest.mark.parametrize('height, width, expected', [
@@ -33,7 +33,7 @@ def test_a_copy_at_the_models_own_scale_gets_it_too():
   rule = preprocessing.Preprocessing(
       canvas=(128, 128), fit=(128, 128), short_edge=None, long_edge=None,
       mean=(0, 0, 0), stddev=(1, 1, 1), pad_to=32)
-  view, = test_time_augmentation.Augmentation().views((100, 40), rule)
+  view, = views.Augmentation().views((100, 40), rule)
   assert view.canvas == (128, 64)
 
 
@@ -51,7 +51,7 @@ def test_evaluation_mode_is_what_prediction_gives(tiny_run, tmp_path):
       'input_path': tiny.write_shards(tmp_path, num_images=3),
       'parser': {'pad_to': 64}}}}
   (run / 'dataset.json').unlink()
-  training.run('panet_coco', 'eval', str(run), [str(run / 'params.yaml')],
+  loop.run('panet_coco', 'eval', str(run), [str(run / 'params.yaml')],
                json.dumps(override))
   metrics = json.loads((run / 'metrics.json').read_text())
   wanted = predicted_metrics.predicted_metrics(run, override, tmp_path)

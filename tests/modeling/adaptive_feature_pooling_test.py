@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import release_weights as release
+from tests.support import release_weights as release
 from panet_tf.modeling import adaptive_feature_pooling as afp
 
 

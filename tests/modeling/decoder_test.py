@@ -6,13 +6,12 @@ import tensorflow as tf
 import tf_keras
 
 from official.core import exp_factory
-from official.vision import configs  # pylint: disable=unused-import
 from official.vision.configs import decoders as decoder_configs
 from official.vision.modeling import factory
-import release_weights as release
-from feature_pyramid_test import backbone_maps
+from tests.support import release_weights as release
+from tests.modeling.feature_pyramid_test import backbone_maps
 from panet_tf.modeling import decoder
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 NONE = normalization.Normalization('none')
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from panet_tf import checkpoints
-from panet_tf import config
+from panet_tf import runs
+from panet_tf.configs import panet
 from panet_tf import factory
 from panet_tf import files
 from panet_tf.convert import imagenet_backbones
-from panet_tf.modeling import deformable_conv
+from panet_tf.modeling.layers import deformable_conv
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec('torchvision') is None,
@@ -38,12 +38,12 @@ def test_our_backbone_gives_torchvision_s_maps(name, file_format, tmp_path):
   theirs = np.load(tmp_path / 'maps.npz')
   out = str(tmp_path / 'out')
   imagenet_backbones.convert('torchvision', str(tmp_path / 'x.pth'), out)
-  model = config.PANet(include_mask=False, num_classes=2)
+  model = panet.PANet(include_mask=False, num_classes=2)
   model.override(files.read_yaml(
-      f'{out}/{checkpoints.BACKBONE}')['task']['model'])
+      f'{out}/{runs.BACKBONE}')['task']['model'])
   ours = factory.build_backbone(model)
   tf.train.Checkpoint(backbone=ours).read(
-      checkpoints.find(out)).assert_existing_objects_matched()
+      runs.find(out)).assert_existing_objects_matched()
   found = ours(np.moveaxis(theirs['images'], 1, -1), training=False)
   for level, values in found.items():
     wanted = theirs[level]

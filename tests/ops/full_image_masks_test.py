@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from panet_tf.ops import full_image_masks
-from panet_tf.ops import paste_masks
+from panet_tf.structures import paste_masks
 
 
 @pytest.mark.parametrize('size', [(40, 60), (1, 1), (7, 300)], ids=str)

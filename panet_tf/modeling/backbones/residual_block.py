@@ -5,7 +5,7 @@ from typing import Any, Mapping, Optional, Sequence
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')

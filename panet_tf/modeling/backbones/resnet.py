@@ -12,7 +12,7 @@ from typing import Union
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.modeling import normalization
+from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.backbones import residual_block
 
 

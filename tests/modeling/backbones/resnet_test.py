@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import inference_config
-from panet_tf.modeling import normalization
+from panet_tf.configs import backbone as backbone_config
+from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.backbones import resnet
 
 BATCH = normalization.Normalization('batch', momentum=0.5)
@@ -48,7 +48,7 @@ def test_parameter_count_is_that_of_the_public_definition(model_id):
 
 def test_the_configuration_knows_all_of_them_and_no_others():
   assert list(resnet.DESIGNS) == [
-      *inference_config.DEPTHS, *inference_config.NAMES]
+      *backbone_config.DEPTHS, *backbone_config.NAMES]
 
 
 # Groups and channels in a group of the 3x3 convolutions, at full width.

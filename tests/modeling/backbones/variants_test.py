@@ -6,16 +6,16 @@ import tensorflow as tf
 import tf_keras
 from official.core import config_definitions as cfg
 
-import tiny
-import tiny_run
-from factory_test import quick_building
-from panet_tf import config
+from tests.support import tiny
+from tests.support import tiny_run
+from tests.factory_test import quick_building
+from panet_tf.configs import panet
 from panet_tf import factory
-from panet_tf.inference import model_info
+from panet_tf.inference.exported import model_info
 from panet_tf.inference import preprocessing
 from panet_tf.modeling.backbones import resnet
 from panet_tf.serving import export_module
-from panet_tf.serving import saved_model
+from panet_tf.serving.formats import saved_model
 
 VARIANTS = {
     'resnext': dict(name='resnext101_64x4d'),
@@ -34,7 +34,7 @@ def make_params(request, monkeypatch):
   monkeypatch.setitem(
       resnet.DESIGNS, key, resnet.DESIGNS[key]._replace(blocks=(1, 1, 2, 1)))
   return tiny.params(
-      backbone=config.Backbone(width_multiplier=0.125, **fields))
+      backbone=panet.Backbone(width_multiplier=0.125, **fields))
 
 
 class Optimizer(tf_keras.optimizers.SGD):

@@ -1,0 +1,32 @@
+"""The arguments of `panet predict`; `predict` itself is loaded to run."""
+
+from panet_tf.cli import model_options
+
+
+def _run(args) -> int:
+  from panet_tf.prediction import predict  # pylint: disable=g-import-not-at-top
+  return predict.predict(
+      images=args.images, output_dir=args.output_dir,
+      score_threshold=args.score_threshold, annotations=args.annotations,
+      max_pictures=args.max_pictures, **model_options.model_arguments(args))
+
+
+def add_verb(verbs):
+  """Adds `predict` to the verbs of `panet`."""
+  parser = verbs.add_parser(
+      'predict', help='run a model on images and videos',
+      description='Boxes, masks and pictures. A run that was stopped goes on '
+      'where it was when it is started again; to begin anew, delete '
+      'OUTPUT_DIR/predictions.partial.jsonl.')
+  model_options.add_model_arguments(parser)
+  parser.add_argument('--images', required=True, nargs='+',
+                      help='folders, globs, image and video files')
+  parser.add_argument('--output_dir', required=True)
+  parser.add_argument('--score_threshold', type=float, default=0.5,
+                      help='of what is drawn; predictions.json has all')
+  parser.add_argument('--annotations', default='',
+                      help='COCO JSON that gives the images their ids; its '
+                      'annotations are drawn beside the detections')
+  parser.add_argument('--max_pictures', type=model_options.at_least(0), default=None,
+                      help='draw at most this many, a video counting as one')
+  parser.set_defaults(run=_run)

@@ -1,0 +1,279 @@
+"""Every option of PANet, with its paper default.
+
+The configuration extends Model Garden's Mask R-CNN: anchors, proposals,
+samplers, detection generator, losses and runtime keep its names and meaning.
+The switches of the paper (section 3, Tables 3 to 5) are plain fields of
+`PANet`. All of them off is the Mask R-CNN baseline.
+"""
+
+import dataclasses
+import functools
+from typing import List, Optional
+
+from official.modeling import hyperparams
+from official.vision.configs import maskrcnn
+
+from panet_tf.configs import backbone as backbone_lib
+from panet_tf import errors
+from panet_tf.configs import inference as inference_config
+from panet_tf.configs import stages as stages_lib
+
+Backbone = backbone_lib.Backbone
+Pixels = backbone_lib.Pixels
+_NORMALIZATIONS = backbone_lib.NORMALIZATIONS
+
+# Fields of Model Garden's heads that PANet has other fields, or no use, for.
+_UNUSED = (
+    'min_level', 'max_level', 'outer_boxes_scale',
+    'roi_sampler.cascade_iou_thresholds',
+    'detection_head.class_agnostic_bbox_pred',
+    'detection_head.cascade_class_ensemble', 'detection_head.num_convs',
+    'detection_head.num_fcs', 'detection_head.use_separable_conv',
+    'rpn_head.use_separable_conv', 'roi_aligner.sample_offset',
+    'norm_activation.activation', 'norm_activation.use_sync_bn')
+_UNUSED_WITH_MASKS = (
+    'mask_head.use_separable_conv', 'mask_head.class_agnostic',
+    'mask_head.upsample_factor', 'mask_roi_aligner.crop_size',
+    'mask_roi_aligner.sample_offset')
+
+
+@dataclasses.dataclass
+class Neck(hyperparams.Config):
+  """Feature pyramid and bottom-up path."""
+  num_filters: int = 256
+
+
+@dataclasses.dataclass
+class RoIAlign(hyperparams.Config):
+  """Pooling of features inside proposals.
+
+  Attributes:
+    sampling_ratio: samples per bin and axis.
+    aligned: half-pixel-correct; False is the kind of 2018 (Detectron's).
+    use_xla: forward pass as one fused XLA kernel while training and
+      predicting. An exported graph never uses it.
+  """
+  sampling_ratio: int = 2
+  aligned: bool = True
+  use_xla: bool = True
+
+
+@dataclasses.dataclass
+class PANet(maskrcnn.MaskRCNN):
+  """The model. Choices of the paper are the defaults.
+
+  Attributes:
+    bottom_up_path: section 3.1, Table 3 BPA.
+    adaptive_feature_pooling: section 3.2, Table 3 AFP. False pools each box
+      from the one level that FPN's size rule gives it.
+    pooling_fusion: max or sum over levels (Table 4).
+    fuse_after: 'first_layer' gives every level its own first layer;
+      'pooling' fuses straight behind RoIAlign (Table 4).
+    fully_connected_fusion: section 3.3, Table 3 FF.
+    fc_source: layer of the mask branch where the fc branch begins (Table 5).
+    fc_fusion: sum, max or product with the FCN branch (Table 5).
+    fc_relu: a ReLU behind the mask fc, as the authors' release has it.
+    box_head: '4conv1fc' (Table 3 HHD) or '2fc'.
+    normalization: of every layer; section 4.2 MBN and Appendix B.
+    rpn_normalization: of the RPN head, '' for `normalization`; none in the
+      release.
+    norm_after_fc: a normalisation behind the fc of the 4conv1fc head.
+    norm_after_upconv: the same behind the transposed convolution of the mask
+      branch.
+    legacy_boxes: anchors, clipping, pooling and boxes of `propose`, `classify`
+      and `segment` as in the release, see `ops.legacy_boxes`.
+    pixels: preprocessing.
+    stages: 'both'; 'rpn' for proposals only; or 'detector', which takes them
+      from `DataConfig.proposals` and has no RPN (section 4.1).
+    num_classes: with background; 0 takes it from the data set.
+  """
+  bottom_up_path: bool = True
+  adaptive_feature_pooling: bool = True
+  pooling_fusion: str = 'max'
+  fuse_after: str = 'first_layer'
+  fully_connected_fusion: bool = True
+  fc_source: str = 'conv3'
+  fc_fusion: str = 'sum'
+  fc_relu: bool = False
+  box_head: str = '4conv1fc'
+  normalization: str = 'sync_batch'
+  rpn_normalization: str = ''
+  norm_after_fc: bool = True
+  norm_after_upconv: bool = True
+  legacy_boxes: bool = False
+  stages: str = 'both'
+  pixels: Pixels = dataclasses.field(default_factory=Pixels)
+  roi_align: RoIAlign = dataclasses.field(default_factory=RoIAlign)
+  backbone: Backbone = dataclasses.field(default_factory=Backbone)
+  decoder: Neck = dataclasses.field(default_factory=Neck)
+
+  def check(self):
+    """Raises InputError for a value that no part of the model understands."""
+    one_of = backbone_lib.one_of
+    one_of('stages', self.stages, stages_lib.STAGES)
+    one_of('pooling_fusion', self.pooling_fusion, ('max', 'sum'))
+    one_of('fuse_after', self.fuse_after, ('first_layer', 'pooling'))
+    one_of('fc_source', self.fc_source, ('conv2', 'conv3', 'conv4'))
+    one_of('fc_fusion', self.fc_fusion, ('sum', 'max', 'product'))
+    one_of('box_head', self.box_head, ('4conv1fc', '2fc'))
+    one_of('normalization', self.normalization, _NORMALIZATIONS)
+    one_of('rpn_normalization', self.rpn_normalization,
+           ('',) + _NORMALIZATIONS)
+    self.pixels.check()
+    self.backbone.check()
+    defaults = PANet()
+    for field in _UNUSED + _UNUSED_WITH_MASKS * self.include_mask:
+      value, default = (functools.reduce(getattr, field.split('.'), config)
+                        for config in (self, defaults))
+      one_of(field, value, (default,))
+    if self.include_mask:
+      stages_lib.check_masks(self.stages)
+      self._check_mask_branch()
+    if self.normalization == 'group':
+      self._check_groups()
+
+  def check_detections(self, user: str):
+    """Raises InputError for what `PortableDetectionGenerator` does not do.
+
+    Args:
+      user: who needs them, for the message.
+    """
+    generator = self.detection_generator
+    for name, wanted in (('soft_nms_sigma', None), ('apply_nms', True),
+                         ('use_sigmoid_probability', False)):
+      if getattr(generator, name) != wanted:
+        raise errors.InputError(
+            f'task.model.detection_generator.{name} is '
+            f'{getattr(generator, name)}; {user} needs {wanted}')
+    # Model Garden's loops let suppressed boxes suppress others below 0.5.
+    if (generator.nms_iou_threshold < 0.5
+        and generator.nms_version in ('v2', 'v3')):
+      raise errors.InputError(
+          'task.model.detection_generator.nms_iou_threshold is '
+          f'{generator.nms_iou_threshold}, where nms_version '
+          f'{generator.nms_version} drops too many boxes and {user} would not '
+          'equal it; set nms_version: batched')
+
+  def _check_mask_branch(self):
+    source = int(self.fc_source[-1])
+    if self.fully_connected_fusion and source > self.mask_head.num_convs:
+      raise errors.InputError(
+          f'task.model.fc_source is {self.fc_source!r}, but '
+          f'task.model.mask_head.num_convs is {self.mask_head.num_convs}')
+    if self.mask_sampler.num_sampled_masks > self.roi_sampler.num_sampled_rois:
+      raise errors.InputError(
+          'task.model.mask_sampler.num_sampled_masks is '
+          f'{self.mask_sampler.num_sampled_masks}; it must be at most '
+          'task.model.roi_sampler.num_sampled_rois, '
+          f'{self.roi_sampler.num_sampled_rois}')
+
+  def _check_groups(self):
+    """GroupNorm needs 32 equal groups; the fc branch halves its channels."""
+    channels = {'decoder': self.decoder.num_filters,
+                'detection_head': self.detection_head.num_filters}
+    if self.rpn_normalization in ('', 'group'):
+      channels['rpn_head'] = self.rpn_head.num_filters
+    if self.include_mask:
+      halves = 2 if self.fully_connected_fusion else 1
+      channels['mask_head'] = self.mask_head.num_filters / halves
+    for part, number in channels.items():
+      if number % 32:
+        raise errors.InputError(
+            f'task.model.{part}.num_filters is '
+            f'{getattr(self, part).num_filters}, but task.model.normalization '
+            'is group: every convolution must have a multiple of 32 channels')
+    units = self.detection_head.fc_dims
+    if (self.box_head == '2fc' or self.norm_after_fc) and (
+        units % 32 or units < 64):
+      raise errors.InputError(
+          f'task.model.detection_head.fc_dims is {units}, but '
+          'task.model.normalization is group: it must be a multiple of 32 and '
+          'at least 64 (a group of one unit is always 0)')
+
+
+@dataclasses.dataclass
+class Parser(maskrcnn.Parser):
+  """Model Garden's parser options, and image scales by edge.
+
+  Attributes:
+    short_edge: range of the shorter edge in pixels, drawn uniformly per image
+      while training; its upper end is used for evaluation. Empty: images are
+      fitted into `model.input_size` and jittered by aug_scale_min/max.
+    short_edge_choices: shorter edges in ascending order, each as likely,
+      instead of the range; evaluation uses the last.
+    long_edge: the longer edge is at most this; wins over the shorter one.
+    canvases: HEIGHTxWIDTH of padded inputs, for images scaled by edges: one for
+      all, or several for training. Then each image lies on the smallest with
+      room for it, a batch holds images of one canvas, and none is left out.
+      Empty: one square canvas of side `long_edge`.
+    pad_to: `panet predict`, `panet evaluate` and `train.py --mode=eval` pad an
+      image to multiples of this many pixels only, one image at a time, instead
+      of to the canvas: GroupNorm sees the padding. Evaluation during a training
+      and exports have one canvas. 0: the canvas, always.
+    aligned_masks: mask targets sampled at the centres of their cells. False is
+      Model Garden's crop, up to half an image pixel off.
+  """
+  short_edge: List[int] = dataclasses.field(default_factory=list)
+  short_edge_choices: List[int] = dataclasses.field(default_factory=list)
+  long_edge: int = 0
+  canvases: List[str] = dataclasses.field(default_factory=list)
+  pad_to: int = 0
+  aligned_masks: bool = True
+
+
+@dataclasses.dataclass
+class DataConfig(maskrcnn.DataConfig):
+  """Shards made by `panet data`, or by Model Garden's own converter.
+
+  Of Model Garden's fields:
+    cache: keeps records in memory, as stored, after the first epoch. Model
+      Garden would keep what the parser made of them: several times the memory,
+      and one scale and flip of each image for the whole run.
+    enable_tf_data_service, tf_data_service_address, tf_data_service_job_name:
+      the service's workers read and parse, each all shards. `seed` then has no
+      effect, and `task.seed` must be unset: they would send the same examples.
+    shuffle_buffer_size: records, as stored.
+
+  Attributes:
+    class_balanced: training reads an image as often as if one drew a class
+      first, all that occur being equally likely, and then one of its images;
+      see `dataloaders.sampling`. All shards are read once before the start.
+      Copies of a record are apart by what `shuffle_buffer_size` gives, which
+      should be many times their number.
+    proposals: for a model whose `stages` is detector: file, or glob of
+      .tfrecord files, with the boxes of every image, as of `panet propose`;
+      see `dataloaders.proposals`.
+  """
+  dtype: str = 'float32'
+  parser: Parser = dataclasses.field(default_factory=Parser)
+  class_balanced: bool = False
+  proposals: str = ''
+  shuffle_buffer_size: int = 1000
+
+
+@dataclasses.dataclass
+class PANetTask(maskrcnn.MaskRCNNTask):
+  """PANet on COCO-format data.
+
+  Attributes:
+    inference: scales, flips, voting and ensembles of prediction.
+    seed: fixes initial weights, sampling and augmentation; None draws anew.
+    annotation_file: ground truth for evaluation; None reads it from the
+      validation shards.
+    init_labels: for an init_checkpoint of other classes. For each label of
+      this model, from 1 on, the checkpoint's label whose weights of the last
+      layers it takes; 0 for none. Empty: the checkpoint's classes are these,
+      or, where it has more or fewer, none is taken.
+  """
+  model: PANet = dataclasses.field(default_factory=PANet)
+  train_data: DataConfig = dataclasses.field(
+      default_factory=lambda: DataConfig(is_training=True))
+  validation_data: DataConfig = dataclasses.field(
+      default_factory=lambda: DataConfig(
+          is_training=False, drop_remainder=False))
+  losses: maskrcnn.Losses = dataclasses.field(
+      default_factory=lambda: maskrcnn.Losses(l2_weight_decay=1e-4))
+  inference: inference_config.Inference = dataclasses.field(
+      default_factory=inference_config.Inference)
+  seed: Optional[int] = None
+  init_labels: List[int] = dataclasses.field(default_factory=list)

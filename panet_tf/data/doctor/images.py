@@ -1,0 +1,159 @@
+"""The check of images: their stated sizes, and their files, to their end.
+
+Runs in worker processes, so nothing here imports TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sys
+
+from PIL import Image
+import tqdm
+
+from panet_tf.data.doctor import table
+from panet_tf.data import image_bytes
+from panet_tf.data import parallel
+from panet_tf.data import segmentation
+from panet_tf.errors import InputError
+
+_EXIF_ORIENTATION = 0x0112
+# Where Pillow, and with it the converter, takes an image for an attack.
+_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
+_IMAGES_PER_TASK = 16
+# Fewer are done before another process has started.
+_IMAGES_PER_PROCESS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+  """What an image file is."""
+  width: int = 0  # upright, pixels
+  height: int = 0
+  orientation: int = 1  # EXIF's, 1 to 8
+  defect: tuple | None = None  # (kind, detail) where it is unusable
+
+  @property
+  def sizes(self):
+    """The (width, height) that the JSON may state: upright, as stored."""
+    stored = self.width, self.height
+    return [stored, stored[::-1] if self.orientation >= 5 else stored]
+
+
+def check(images, segmentations, image_dir=None, num_workers=None):
+  """Checks the images that are left; those without a usable size may stay.
+
+  Args:
+    images: their Table, ids and file names checked.
+    segmentations: {image id: segmentations of its annotations}.
+    image_dir: folder of the files; None leaves the files alone.
+    num_workers: processes; default one per core.
+  """
+  files = _probed(images, image_dir, num_workers) if image_dir else {}
+  for position, entry in list(images.alive()):
+    defects = _check_stated(images, position)
+    if position in files:
+      _check_file(images, position, files[position], defects,
+                  segmentations.get(entry['id'], ()))
+    elif any(kind != 'missing-size' for kind, _ in defects.values()):
+      images.reject(*_of(position, defects))
+    elif defects:
+      images.find('missing-size', position, ', '.join(
+          detail for _, detail in defects.values()))
+
+
+def _check_stated(images, position):
+  """Defects of `width` and `height`, {field: (kind, detail)}."""
+  defects = {}
+  for side in ('width', 'height'):
+    value = images.entries[position].get(side)
+    if isinstance(value, float) and 0 < value < 1e9 and value.is_integer():
+      images.repair('bad-size', position, side, int(value),
+                    f'{side} is written {value}')
+    elif value is None:
+      defects[side] = 'missing-size', f'no {side}'
+    elif not table.is_finite(value):
+      defects[side] = 'nan', f'{side} is {table.brief(value)}'
+    elif not (segmentation.is_int(value) and 0 < value <= _MOST_PIXELS):
+      defects[side] = 'bad-size', f'{side} is {table.brief(value)}'
+  entry = images.entries[position]
+  if not defects and entry['width'] * entry['height'] > _MOST_PIXELS:
+    detail = f'more than {_MOST_PIXELS} pixels'
+    defects = dict.fromkeys(('width', 'height'), ('bad-size', detail))
+  return defects
+
+
+def _of(position, defects):
+  """Arguments of `reject` for the worst of some defects."""
+  kind, detail = next(d for d in defects.values() if d[0] != 'missing-size')
+  return kind, position, detail
+
+
+def _check_file(images, position, file, defects, segmentations):
+  """Holds the stated size against the file's; `defects` of the former."""
+  if file.defect:
+    images.reject(file.defect[0], position, file.defect[1])
+    return
+  actual = {'width': file.width, 'height': file.height}
+  for side, (kind, detail) in defects.items():
+    images.repair(kind, position, side, actual[side], detail)
+  entry = images.entries[position]
+  stated = entry['width'], entry['height']
+  if file.orientation != 1:
+    images.find('exif-rotation', position,
+                f'orientation {file.orientation}; the JSON has the size '
+                + ('of the upright image' if stated == file.sizes[0]
+                   else 'before the rotation'))
+  if stated in file.sizes:
+    return
+  detail = f'{stated[0]}x{stated[1]}, the file is {file.width}x{file.height}'
+  # With nothing drawn, or run lengths of the file's size, the file is right.
+  if all(isinstance(s, dict) and s.get('size') == [file.height, file.width]
+         for s in segmentations):
+    for side, value in actual.items():
+      if entry[side] != value:
+        images.repair('size-mismatch', position, side, value, detail)
+  else:
+    images.reject('size-mismatch', position, detail)
+
+
+def _probed(images, image_dir, num_workers):
+  """{position: File} of all images that are left."""
+  todo = [(position, entry['file_name']) for position, entry in images.alive()]
+  if num_workers is None:
+    num_workers = min(parallel.num_cores(), len(todo) // _IMAGES_PER_PROCESS)
+  parts = [todo[i:i + _IMAGES_PER_TASK]
+           for i in range(0, len(todo), _IMAGES_PER_TASK)]
+  results = parallel.in_order(
+      probe, [(image_dir, [name for _, name in part]) for part in parts],
+      num_workers)
+  files = {}
+  progress = tqdm.tqdm(total=len(todo), desc='images', unit='image',
+                       mininterval=1, file=sys.stderr)
+  with progress, contextlib.closing(results):
+    for part, result in zip(parts, results):
+      files.update(zip([position for position, _ in part], result))
+      progress.update(len(part))
+  return files
+
+
+def probe(image_dir, file_names):
+  """[File] of some files, each read to its end as the converter would."""
+  return [_probe(image_dir, name) for name in file_names]
+
+
+def _probe(image_dir, name):
+  path = os.path.join(image_dir, name)
+  try:
+    *_, height, width = image_bytes.encode_image(
+        image_dir, {'id': name, 'file_name': name})
+  except InputError as e:
+    kind = 'unreadable' if os.path.lexists(path) else 'missing'
+    reason = str(e).rsplit(': ', 1)[-1]
+    return File(defect=(f'image-{kind}',
+                        f'{table.brief(name)}: {reason}'))
+  with Image.open(path) as pixels:
+    orientation = (1 if pixels.format == 'TIFF'  # Turned by Pillow itself.
+                   else pixels.getexif().get(_EXIF_ORIENTATION, 1))
+  return File(width, height,
+              orientation if orientation in range(2, 9) else 1)

@@ -1,0 +1,210 @@
+"""The books of a check: what was found in a list of a COCO file, what was done.
+
+Every entry of the list ends as exactly one of kept, repaired and rejected.
+"""
+
+import collections
+import dataclasses
+import math
+
+from panet_tf.data import segmentation
+
+_NUM_EXAMPLES = 5
+_LONGEST_TEXT = 60
+# COCO needs six levels; Python's own limit is hit by comparing and printing.
+_DEEPEST = 50
+
+# error: the converter refuses the file or the entry, or would crash; warning:
+# it copes, but the entry is hardly what was meant; note: worth knowing.
+KINDS = {
+    'not-an-object': ('error', 'entry is no object'),
+    'bad-id': ('error', 'id is missing, or neither a number nor a string'),
+    'duplicate-id': ('error', 'id comes twice'),
+    'float-id': ('error', 'id is written as a float'),
+    'string-category': ('error', 'category id is a string'),
+    'string-reference': ('error', 'id of its image or category is a string'),
+    'bad-field': ('error', 'field is missing or malformed'),
+    'nan': ('error', 'NaN or infinite'),
+    'bad-size': ('error', 'width or height is no side of an image'),
+    'image-missing': ('error', 'no such image file'),
+    'image-unreadable': ('error', 'image file cannot be used'),
+    'size-mismatch': ('error', 'image file has another size'),
+    'unknown-image': ('error', 'annotation of an absent image'),
+    'unknown-category': ('error', 'annotation of an absent category'),
+    'image-rejected': ('error', 'annotation of an image that is rejected'),
+    'category-rejected': ('error', 'annotation of a category that is rejected'),
+    'bad-rle': ('error', 'RLE of the wrong size or form'),
+    'bad-polygon': ('error', 'polygons are malformed'),
+    'empty-mask': ('error', 'mask has no pixel in the image'),
+    'bad-box': ('error', 'box is missing, or not four numbers'),
+    'degenerate-box': ('error', 'box has no extent in the image'),
+    'bad-area': ('error', 'area is no number of pixels of the image'),
+    'string-id': ('warning', 'id is a string'),
+    'missing-size': ('warning', 'width or height is missing'),
+    'exif-rotation': ('warning', 'image file is rotated by its EXIF'),
+    'missing-iscrowd': ('warning', '`iscrowd` is missing'),
+    'missing-area': ('warning', '`area` is missing'),
+    'missing-bbox': ('warning', '`bbox` is missing'),
+    'no-segmentation': ('warning', 'no mask; a box alone trains no mask'),
+    'short-polygon': ('warning', 'polygon has fewer than three points'),
+    'box-outside': ('warning', 'box reaches over the edge of the image'),
+    'box-differs': ('warning', 'box is not that of the mask'),
+    'same-mask': ('warning', 'mask comes twice in an image'),
+    'nan-elsewhere': ('warning', 'NaN in a field that is not read'),
+    'category-gaps': ('note', 'category ids have gaps'),
+}
+OUTCOMES = ('repaired', 'dropped', 'rejected', 'left')
+
+
+@dataclasses.dataclass
+class Finding:
+  """Where one kind of defect is."""
+  positions: list = dataclasses.field(default_factory=list)
+  examples: list = dataclasses.field(default_factory=list)
+
+
+class Table:
+  """One list of the file (`images`, ...), repaired entry by entry."""
+
+  def __init__(self, name, entries):
+    self.name = name
+    self.entries = list(entries)
+    self.findings = collections.defaultdict(Finding)
+    self.changes = collections.defaultdict(list)
+    self.rejected = {}  # position -> (kind, whether a copy of it is kept)
+    self._num_read = len(entries)
+
+  def find(self, kind, position, detail):
+    """Notes a defect; `position` is None for one of the whole list."""
+    finding = self.findings[kind]
+    finding.positions.append(position)
+    if len(finding.examples) < _NUM_EXAMPLES:
+      finding.examples.append(
+          {'position': position, 'id': self.label(position), 'what': detail})
+
+  def repair(self, kind, position, field, value, detail):
+    """Notes a defect and puts the one right value in its place."""
+    self.find(kind, position, detail)
+    entry = self.entries[position]
+    self.changes[position].append(
+        {'kind': kind, 'field': field, 'before': entry.get(field),
+         'after': value})
+    self.entries[position] = {**entry, field: value}
+
+  def reject(self, kind, position, detail, copy=False):
+    """Notes a defect for which the entry is left out."""
+    self.find(kind, position, detail)
+    self.rejected[position] = (kind, copy)
+
+  def alive(self):
+    """Yields (position, entry) of all that is not rejected so far."""
+    for position, entry in enumerate(self.entries):
+      if position not in self.rejected:
+        yield position, entry
+
+  def label(self, position):
+    """The id of an entry, cut short where it is something odd; or None."""
+    if position is None or not isinstance(self.entries[position], dict):
+      return None
+    value = self.entries[position].get('id')
+    is_plain = value is None or segmentation.is_int(value) or (
+        isinstance(value, str) and len(value) <= _LONGEST_TEXT)
+    return value if is_plain else brief(value)
+
+  def outcomes(self, kind):
+    """How many defects of a kind ended how, {outcome: count}."""
+    result = dict.fromkeys(OUTCOMES, 0)
+    for position in self.findings[kind].positions:
+      if position in self.rejected:
+        outcome = 'dropped' if self.rejected[position][1] else 'rejected'
+      else:
+        repaired = any(change['kind'] == kind
+                       for change in self.changes.get(position, ()))
+        outcome = 'repaired' if repaired else 'left'
+      result[outcome] += 1
+    return result
+
+  def ledger(self):
+    """{'read', 'kept', 'repaired', 'rejected'}: numbers of entries.
+
+    Raises:
+      RuntimeError: they do not add up.
+    """
+    kept = repaired = 0
+    for position, _ in self.alive():
+      changed = position in self.changes
+      kept, repaired = kept + (not changed), repaired + changed
+    result = {'read': self._num_read, 'kept': kept, 'repaired': repaired,
+              'rejected': len(self.rejected)}
+    if self._num_read != kept + repaired + len(self.rejected):
+      raise RuntimeError(f'{self.name}: entries went missing: {result}')
+    return result
+
+  def num_changes(self):
+    """How much `log` yields."""
+    return len(self.rejected) + sum(
+        len(changes) for position, changes in self.changes.items()
+        if position not in self.rejected)
+
+  def log(self):
+    """Yields every change that stays, and every rejection, by position."""
+    for position in sorted({*self.changes, *self.rejected}):
+      where = {'table': self.name, 'position': position,
+               'id': self.label(position)}
+      if position in self.rejected:
+        kind, copy = self.rejected[position]
+        yield where | {'action': 'drop' if copy else 'reject', 'kind': kind}
+        continue
+      for change in self.changes[position]:
+        yield where | {'action': 'repair'} | change | {
+            'before': _strict(change['before'])}
+
+
+def brief(value):
+  """A value of the file in a few printable characters."""
+  text = repr(value)  # Escapes line ends, control codes and half characters.
+  if len(text) > _LONGEST_TEXT:
+    return text[:_LONGEST_TEXT - 3] + '...'
+  return text
+
+
+def _strict(value):
+  """`value` without NaN, which JSON proper has not."""
+  if isinstance(value, list):
+    return [_strict(v) for v in value]
+  if isinstance(value, dict):
+    return {k: _strict(v) for k, v in value.items()}
+  if isinstance(value, float) and not math.isfinite(value):
+    return repr(value)
+  return value
+
+
+def is_finite(value):
+  """Whether a value of JSON holds no NaN and no infinity."""
+  waiting = [value]
+  while waiting:
+    value = waiting.pop()
+    if isinstance(value, list):
+      try:  # The sum of a list of numbers shows it, at a tenth of the time.
+        if math.isfinite(sum(value)):
+          continue
+      except (TypeError, OverflowError):
+        pass
+      waiting.extend(value)
+    elif isinstance(value, dict):
+      waiting.extend(value.values())
+    elif isinstance(value, float) and not math.isfinite(value):
+      return False
+  return True
+
+
+def is_too_deep(value):
+  """Whether lists and objects are nested deeper than COCO ever does."""
+  level = [value]
+  for _ in range(_DEEPEST):
+    level = [child for parent in level for child in
+             (parent.values() if isinstance(parent, dict) else parent)
+             if isinstance(child, (list, dict))]
+    if not level:
+      return False
+  return True

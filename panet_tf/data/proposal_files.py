@@ -1,0 +1,196 @@
+"""Files of proposals: COCO results, records as `panet propose` writes, pickles.
+
+Each reader yields (image id, boxes [n, 4] xyxy edges, scores [n]) of an image
+at a time; boxes are in pixels of the image and end at edges. Nothing in a file
+is trusted. No TensorFlow.
+"""
+
+import collections
+import glob
+import json
+import os
+
+from google.protobuf import message
+import numpy as np
+
+from panet_tf import safe_pickle
+from panet_tf.data import coco_json
+from panet_tf.data import segmentation
+from panet_tf.data import tfrecord_file
+from panet_tf.errors import InputError
+
+_EDGES = 'xmin', 'ymin', 'xmax', 'ymax'
+# Names in pickles, of which a file has one.
+_IDS = 'ids', 'indexes'
+_SCORES = 'scores', 'objectness_logits'
+
+
+def images(path):
+  """Yields what a file has, by its ending.
+
+  Args:
+    path: .json, .pkl, .tfrecord or a glob of those.
+
+  Raises:
+    InputError: naming the file, and the image or field that is wrong.
+  """
+  readers = {'.json': _of_json, '.pkl': _of_pickle, '.tfrecord': _of_records}
+  ending = os.path.splitext(path)[1].lower()
+  if ending not in readers:
+    raise InputError(f'proposals {path!r} should be a file that ends in '
+                     f'{", ".join(readers)}')
+  found = [path] if os.path.isfile(path) else (
+      sorted(glob.glob(path)) if ending == '.tfrecord' else [])
+  if not found:
+    raise InputError(f'proposals {path!r}: there is no such file; `panet '
+                     'propose` writes it')
+  for file in found:
+    yield from readers[ending](file)
+
+
+def _of_json(path):
+  """COCO results; `category_id` may be missing and is not looked at."""
+  try:
+    with open(path, encoding='utf-8') as f:
+      results = json.load(f)
+  except (OSError, ValueError, RecursionError) as e:
+    raise InputError(f'{path}: not JSON ({e!s:.80}); should be a list of COCO '
+                     'results') from e
+  if not isinstance(results, list):
+    raise InputError(f'{path}: holds a {type(results).__name__}, should be a '
+                     'list of COCO results')
+  of_image = collections.defaultdict(list)
+  for position, result in enumerate(results):
+    problem = _problem(result)
+    if problem:
+      raise InputError(f'{path}: result {position}: {problem}')
+    of_image[result['image_id']].append([*result['bbox'], result['score']])
+  del results
+  for image_id, rows in of_image.items():
+    rows = np.array(rows, np.float64)
+    rows[:, 2:4] += rows[:, :2]
+    yield image_id, rows[:, :4], rows[:, 4]
+
+
+def _problem(result):
+  """What is wrong with one COCO result, or None."""
+  if not isinstance(result, dict):
+    return 'should be an object with image_id, bbox, score'
+  image_id, box, score = (
+      result.get(name) for name in ('image_id', 'bbox', 'score'))
+  if not coco_json.is_id(image_id):
+    return f'image_id is {image_id!r:.60}, should be a number or a string'
+  if not (isinstance(box, list) and len(box) == 4
+          and all(map(segmentation.is_number, box))):
+    return f'bbox is {box!r:.60}, should be x, y, width, height in pixels'
+  if not segmentation.is_number(score):
+    return f'score is {score!r:.60}, should be a number'
+  return None
+
+
+def record(image_id, height, width, boxes, scores):
+  """One image's proposals as a record of a .tfrecord file.
+
+  Args:
+    image_id: int or str; written as text.
+    height: of the image, pixels.
+    width: of the image, pixels.
+    boxes: [n, 4] yxyx edges, pixels of the image.
+    scores: [n].
+
+  Returns:
+    Bytes, with their frame.
+  """
+  y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
+  columns = x1 / width, y1 / height, x2 / width, y2 / height
+  return tfrecord_file.frame(tfrecord_file.serialize({
+      'image/source_id': [str(image_id).encode()],
+      'image/height': [height],
+      'image/width': [width],
+      'image/proposal/score': np.asarray(scores, np.float32),
+      **{f'image/proposal/bbox/{edge}': column.astype(np.float32)
+         for edge, column in zip(_EDGES, columns)}}))
+
+
+def _of_records(path):
+  for data in tfrecord_file.records(path):
+    try:
+      features = tfrecord_file.parse(data)
+      image_id, = features['image/source_id']
+      height, = features['image/height']
+      width, = features['image/width']
+      columns = [np.array(features.get(f'image/proposal/{name}', ()), float)
+                 for name in (*(f'bbox/{edge}' for edge in _EDGES), 'score')]
+      boxes = np.stack(columns[:4], 1) * np.array([width, height] * 2, float)
+      yield image_id.decode(), boxes, columns[4]
+    except (message.DecodeError, LookupError, TypeError, ValueError,
+            AttributeError) as e:
+      raise InputError(f'{path}: holds a record that is not of `panet propose` '
+                       f'({e!r:.80})') from e
+
+
+def _of_pickle(path):
+  """Detectron's files, or Detectron2's.
+
+  Detectron's have 'boxes', 'scores' and 'ids' (once 'indexes'), and boxes that
+  end on the index of their last pixel. Detectron2's have 'objectness_logits',
+  'bbox_mode' (0 is xyxy, 1 xywh), and boxes that end at edges.
+  """
+  with open(path, 'rb') as f:
+    size = os.fstat(f.fileno()).st_size
+    tree = safe_pickle.load(safe_pickle.Reader(f, path), path)
+  if not isinstance(tree, dict):
+    raise InputError(f'{path}: holds a {type(tree).__name__}, should be a '
+                     'dictionary of boxes, scores and ids')
+  ids, boxes, scores = (
+      _list(path, tree, names) for names in (_IDS, ('boxes',), _SCORES))
+  if not len(ids) == len(boxes) == len(scores):
+    raise InputError(f'{path}: has {len(ids)} ids, {len(boxes)} lists of boxes '
+                     f'and {len(scores)} of scores, should be as many')
+  mode = tree.get('bbox_mode', 0)
+  if type(mode) is not int or mode not in (0, 1):
+    raise InputError(f'{path}: bbox_mode is {mode!r:.40}, should be 0 '
+                     '(x1, y1, x2, y2) or 1 (x, y, width, height)')
+  past_the_last = 1 if 'scores' in tree else 0
+  for image_id, *arrays in zip(ids, boxes, scores):
+    image_id = _id(path, image_id)
+    xyxy, score = (_numbers(path, image_id, array) for array in arrays)
+    # One array of a pickle may stand in it a million times.
+    size -= xyxy.nbytes + score.nbytes
+    if size < 0:
+      raise InputError(f'{path}: names the same boxes again and again; should '
+                       'have boxes of its own for each image')
+    xyxy = xyxy.astype(np.float64) if xyxy.size else np.zeros([0, 4])
+    if xyxy.shape[1:] == (4,):  # Else there is one line about it, later.
+      xyxy[:, 2:] += past_the_last + mode * xyxy[:, :2]
+    yield image_id, xyxy, score.reshape(-1)
+
+
+def _list(path, tree, names):
+  """The list under the one of these names that a dictionary has."""
+  for name in names:
+    if name in tree:
+      value = safe_pickle.plain(tree[name])
+      if isinstance(value, np.ndarray):
+        value = list(value)
+      if isinstance(value, (list, tuple)):
+        return value
+      raise InputError(f'{path}: {name} is a {type(value).__name__}, should be '
+                       'a list with one entry for each image')
+  raise InputError(f'{path}: has no {names[0]}; should be proposals of '
+                   'Detectron: boxes, scores and ids')
+
+
+def _id(path, value):
+  value = value.item() if isinstance(value, np.generic) else value
+  if not coco_json.is_id(value):
+    raise InputError(f'{path}: {value!r:.60} is not the id of an image')
+  return value
+
+
+def _numbers(path, image_id, value):
+  value = safe_pickle.plain(value)
+  if isinstance(value, np.ndarray) and value.dtype.kind in 'iuf':
+    return value
+  raise InputError(f'{path}: image {image_id!r}: boxes and scores should be '
+                   f'arrays of numbers; one is a {type(value).__name__}')

@@ -1,0 +1,246 @@
+"""What Cityscapes and Mapillary Vistas share: objects numbered in a PNG.
+
+Beside each image lies a 16-bit grey PNG whose pixels are numbers of objects;
+what a number means differs. One pass over the pixels gives the run lengths of
+all objects; encoding mask by mask would take a pass per object.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import glob
+import os
+import shlex
+import sys
+import textwrap
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+import tqdm
+
+from panet_tf import files
+from panet_tf.data import image_bytes
+from panet_tf.data import parallel
+from panet_tf.errors import InputError
+
+# Fewer are done before another process has started.
+_IMAGES_PER_PROCESS = 50
+
+
+def image_entry(root, file_name):
+  """{'file_name', 'height', 'width'} of an image, from its header.
+
+  Its pixels stay unread: `tfrecord.convert_coco` finds the damaged ones.
+
+  Raises:
+    InputError: naming the file.
+  """
+  with _opened(os.path.join(root, file_name), ('PNG', 'JPEG')) as pixels:
+    return {'file_name': file_name, 'height': pixels.height,
+            'width': pixels.width}
+
+
+def annotations(path, image, category_of):
+  """The COCO annotations of an instance PNG, in order of pixel value.
+
+  Args:
+    path: the PNG.
+    image: its `image_entry`, whose size it must have.
+    category_of: function of a pixel value, gives (category id, iscrowd), or
+      None for what is no object; raises ValueError saying what is wrong with a
+      value that should not occur.
+
+  Returns:
+    List of annotations without ids. `segmentation` is compressed RLE, `area`
+    its pixels, `bbox` [x, y, width, height] in pixels, as pycocotools has it.
+
+  Raises:
+    InputError: naming the file, and the pixel value.
+  """
+  ids, found = read_ids(path, image), []
+  for value, starts, stops in _runs(ids):
+    try:
+      category = category_of(value)
+    except ValueError as e:
+      raise InputError(f'{path}: pixel value {value} {e}') from e
+    if category:
+      rle = _rle(starts, stops, ids.shape)
+      found.append({
+          'category_id': category[0], 'iscrowd': category[1],
+          'area': int(np.sum(stops - starts)),
+          'bbox': coco_mask.toBbox(rle).tolist(),
+          'segmentation': rle | {'counts': rle['counts'].decode('ascii')}})
+  return found
+
+
+def read_ids(path, image):
+  """Pixels of an instance PNG, [height, width] uint16.
+
+  Args:
+    path: the PNG.
+    image: its `image_entry`, whose size it must have.
+
+  Raises:
+    InputError: naming the file.
+  """
+  with _opened(path, ('PNG',)) as pixels:
+    if not pixels.mode.startswith('I'):  # I;16, or I in older Pillow
+      raise InputError(f'{path}: its pixels are of mode {pixels.mode}, should '
+                       'be 16-bit grey (mode I;16)')
+    if pixels.size != (image['width'], image['height']):
+      raise InputError(
+          f'{path}: width x height is {pixels.width}x{pixels.height}, should '
+          f'be {image["width"]}x{image["height"]} as of {image["file_name"]}')
+    return np.asarray(pixels)
+
+
+@contextlib.contextmanager
+def _opened(path, formats):
+  """Pillow image, whose size is bounded before any pixel is read."""
+  try:
+    with Image.open(path, formats=formats) as pixels:
+      yield pixels
+  except Image.DecompressionBombError as e:
+    raise InputError(f'{path}: larger than {2 * Image.MAX_IMAGE_PIXELS} '
+                     'pixels') from e
+  except InputError:
+    raise
+  except image_bytes.IMAGE_ERRORS as e:
+    reason = getattr(e, 'strerror', None) or 'does not open, or is cut off'
+    raise InputError(f'{path}: {reason}; should be a '
+                     f'{" or ".join(formats)} file') from e
+
+
+def _runs(ids):
+  """Where each value stands in `ids` [height, width], read column by column.
+
+  Yields:
+    (value, starts, stops), values ascending; starts and stops are [num_runs],
+    positions in the columns, ascending.
+  """
+  columns = ids.ravel(order='F')
+  changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
+  starts, stops = np.append(0, changes), np.append(changes, columns.size)
+  values = columns[starts]
+  order = np.argsort(values, kind='stable')
+  found, first = np.unique(values[order], return_index=True)
+  for value, runs in zip(found.tolist(), np.split(order, first[1:])):
+    yield value, starts[runs], stops[runs]
+
+
+def _rle(starts, stops, shape):
+  """COCO's compressed RLE of the pixels in these runs."""
+  height, width = shape
+  edges = np.stack([starts, stops], axis=1).ravel()
+  counts = np.diff(edges, prepend=0, append=height * width)
+  if not counts[-1]:
+    counts = counts[:-1]  # As pycocotools writes a mask that ends in ones.
+  return coco_mask.frPyObjects(
+      {'size': [height, width], 'counts': counts}, height, width)
+
+
+def listed(root, pattern):
+  """Names of the files of a glob, relative to `root` and sorted."""
+  return sorted(glob.glob(pattern, root_dir=root))
+
+
+def check_pairs(root, expected, found, right):
+  """Each image has its truth and each truth its image.
+
+  Args:
+    root: what names are relative to.
+    expected: list of names, of the truths that the images should have.
+    found: list of names, of the truths that are there.
+    right: what to say of one that is missing.
+
+  Raises:
+    InputError: naming the first that is missing or superfluous.
+  """
+  for names, others, lack, right in (
+      (expected, found, 'missing', right),
+      (found, expected, 'without image', 'each should have its image')):
+    lacking = sorted(set(names) - set(others))
+    if lacking:
+      raise InputError(f'{os.path.join(root, lacking[0])}: {lack}, as '
+                       f'{len(lacking)} of {len(names)} are; {right}')
+
+
+@dataclasses.dataclass
+class Conversion:
+  """What was written: {split: path}; its text tells a person of it."""
+  paths: dict = dataclasses.field(default_factory=dict)
+  lines: list = dataclasses.field(default_factory=list)
+
+  def __str__(self):
+    return '\n'.join(self.lines)
+
+
+def write_splits(function, frames, categories, root, output_prefix,
+                 num_workers=None):
+  """Writes `<output_prefix>_<split>.json` for each split.
+
+  Args:
+    function: found by name in a module without TensorFlow; of the arguments of
+      a frame gives (image entry, annotations), without ids.
+    frames: {split: list of tuples of arguments}, in the order of image ids,
+      which are 1, 2, ...
+    categories: list of COCO categories.
+    root: folder that the images' file names are relative to.
+    output_prefix: path and first part of the files' names.
+    num_workers: processes; default one per core.
+
+  Returns:
+    Conversion.
+
+  Raises:
+    InputError: of `function`, or naming what cannot be written. A file is
+      written whole or not at all.
+  """
+  done = Conversion()
+  for split, arguments in frames.items():
+    path = f'{output_prefix}_{split}.json'
+    files.make_folder(os.path.dirname(path) or '.')  # Before hours of work.
+    dataset = _dataset(function, arguments, categories, split, num_workers)
+    files.write_json(path, dataset)
+    done.paths[split] = path
+    done.lines += _lines(dataset, split, path, root)
+  return done
+
+
+def _dataset(function, arguments, categories, split, num_workers):
+  """The COCO dictionary of one split."""
+  if num_workers is None:
+    num_workers = min(parallel.num_cores(),
+                      len(arguments) // _IMAGES_PER_PROCESS)
+  dataset = {'images': [], 'annotations': [], 'categories': categories}
+  parts = parallel.in_order(function, arguments, num_workers)
+  progress = tqdm.tqdm(parts, total=len(arguments), desc=split, unit='image',
+                       mininterval=1, file=sys.stderr)
+  with contextlib.closing(parts), progress:
+    for image_id, (image, objects) in enumerate(progress, 1):
+      dataset['images'].append({'id': image_id} | image)
+      dataset['annotations'] += [
+          {'id': number, 'image_id': image_id} | annotation for
+          number, annotation in enumerate(objects,
+                                          len(dataset['annotations']) + 1)]
+  return dataset
+
+
+def _lines(dataset, split, path, root):
+  """How many of what there are, absent classes too, and what to do next."""
+  names = {c['id']: c['name'] for c in dataset['categories']}
+  instances = collections.Counter(dict.fromkeys(names.values(), 0))
+  instances.update(names[a['category_id']] for a in dataset['annotations']
+                   if not a['iscrowd'])
+  crowds = len(dataset['annotations']) - instances.total()
+  lines = [f'{split}: {len(dataset["images"])} images, {instances.total()} '
+           f'instances, {crowds} crowds: {path}']
+  if dataset['annotations']:
+    lines += textwrap.wrap(
+        ', '.join(f'{name}={count}' for name, count in instances.items()), 80,
+        initial_indent='  ', subsequent_indent='  ', break_on_hyphens=False)
+    lines.append('  next: ' + shlex.join([
+        'panet', 'data', 'coco', '--image_dir', root, '--annotations', path,
+        '--output_prefix', os.path.splitext(path)[0]]))
+  return lines

@@ -1,0 +1,70 @@
+"""Configuration to parser: how a model wants its images and labels."""
+
+from panet_tf import errors
+from panet_tf.configs import canvases as canvases_lib
+from panet_tf.configs import panet as panet_config
+from panet_tf.dataloaders import image_scaling
+from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.ops import legacy_boxes
+
+
+def pixels_of(model: panet_config.PANet) -> image_scaling.Pixels:
+  """How a model sees pixels."""
+  pixels = model.pixels
+  default = image_scaling.Pixels()
+  return image_scaling.Pixels(
+      pixels.color_order, tuple(pixels.mean) or default.mean,
+      tuple(pixels.stddev) or default.stddev, model.legacy_boxes)
+
+
+def build_parser(model: panet_config.PANet,
+                 data: panet_config.DataConfig) -> panet_parser.Parser:
+  """The parser of a data configuration for a model configuration."""
+  options = data.parser
+  if options.aug_type and options.aug_type.type:
+    raise errors.InputError(
+        'parser.aug_type is set; AutoAugment and RandAugment are not supported')
+  stride = 32 if model.legacy_boxes else 64
+  if options.pad_to < 0 or options.pad_to % stride:
+    raise errors.InputError(
+        f'parser.pad_to is {options.pad_to}; it must be a multiple of {stride}')
+  return panet_parser.Parser(
+      input_size=model.input_size,
+      min_level=model.min_level,
+      max_level=model.max_level,
+      num_scales=model.anchor.num_scales,
+      aspect_ratios=model.anchor.aspect_ratios,
+      anchor_size=model.anchor.anchor_size,
+      short_edge=options.short_edge,
+      short_edge_choices=options.short_edge_choices,
+      long_edge=options.long_edge,
+      canvases=canvases_lib.parse_canvases(options, data.is_training),
+      rpn_match_threshold=options.rpn_match_threshold,
+      rpn_unmatched_threshold=options.rpn_unmatched_threshold,
+      rpn_batch_size_per_im=options.rpn_batch_size_per_im,
+      rpn_fg_fraction=options.rpn_fg_fraction,
+      aug_rand_hflip=options.aug_rand_hflip,
+      aug_rand_vflip=options.aug_rand_vflip,
+      aug_scale_min=options.aug_scale_min,
+      aug_scale_max=options.aug_scale_max,
+      skip_crowd_during_training=options.skip_crowd_during_training,
+      max_num_instances=options.max_num_instances,
+      include_mask=model.include_mask and data.is_training,
+      mask_crop_size=options.mask_crop_size,
+      aligned_masks=options.aligned_masks,
+      dtype=data.dtype,
+      pad_to=options.pad_to,
+      anchor_boxes=legacy_boxes.anchors if model.legacy_boxes else None,
+      pixels=pixels_of(model),
+      num_proposals=num_proposals(model, data),
+      legacy_boxes=model.legacy_boxes)
+
+
+def num_proposals(model: panet_config.PANet,
+                  data: panet_config.DataConfig) -> int:
+  """Stored proposals that a model takes of an image; 0: it makes its own."""
+  if model.stages != 'detector':
+    return 0
+  generator = model.roi_generator
+  return (generator.num_proposals if data.is_training
+          else generator.test_num_proposals)

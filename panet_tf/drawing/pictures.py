@@ -1,0 +1,156 @@
+"""Detections drawn on their image, alone or beside the ground truth."""
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL import ImageDraw
+
+from panet_tf.drawing import colors
+from panet_tf.drawing import labels as labels_lib
+from panet_tf.drawing import masks as masks_lib
+from panet_tf.structures import mask_windows
+
+# Images up to this many pixels are enlarged.
+_SMALL = 480
+_GAP = 8  # pixels between two pictures
+_DARK = (24, 24, 28)
+_WHITE = (255, 255, 255)
+
+
+def draw_detections(image, detections, category_names, score_threshold=0.5):
+  """Draws masks, boxes and labels.
+
+  A class has one hue in all images, see `colors`. An image of at most 480
+  pixels on its longer side comes back enlarged, two or three times, so that the
+  labels can be read. Where labels would take more than 12 % of the picture,
+  one legend with counts stands for them.
+
+  Args:
+    image: [H, W, 3] uint8, RGB.
+    detections: dict of arrays: detection_boxes [N, 4] (yxyx, pixels of
+      `image`), detection_scores [N], detection_classes [N] and, optionally,
+      detection_masks: [N, H, W], 0 or 1, or `MaskWindows`, and
+      detection_iscrowd [N], 1 for what is hatched.
+    category_names: dict, label -> name.
+    score_threshold: float, the least score that is drawn.
+
+  Returns:
+    [H, W, 3] uint8, RGB; [2H, 2W, 3] or [3H, 3W, 3] for a small image.
+
+  Raises:
+    ValueError: the image is not RGB uint8, or the masks have another size.
+  """
+  return np.array(_draw(image, _objects(
+      image, detections, category_names, score_threshold), with_scores=True))
+
+
+def draw_side_by_side(image, detections, ground_truth, category_names,
+                      score_threshold=0.5):
+  """Draws the ground truth and, to the right of it, the detections.
+
+  Args:
+    image: as in `draw_detections`.
+    detections: as in `draw_detections`.
+    ground_truth: the same, with scores of 1, which are not shown.
+    category_names: dict, label -> name.
+    score_threshold: float, the least score that is drawn.
+
+  Returns:
+    [header + zoom * H, 2 * zoom * W + 8, 3] uint8, RGB: each picture is as
+    `draw_detections` gives it, below a header.
+
+  Raises:
+    ValueError: as `draw_detections`.
+  """
+  truth, found = (
+      _objects(image, each, category_names, score_threshold)
+      for each in (ground_truth, detections))
+  left = _draw(image, truth, with_scores=False)
+  right = _draw(image, found, with_scores=True)
+  width, height = left.size
+  font = labels_lib.font_for(left.size)
+  header = sum(font.getmetrics()) + 8
+  picture = Image.new('RGB', (2 * width + _GAP, header + height), _DARK)
+  pen = ImageDraw.Draw(picture)
+  for x, half, title in (
+      (0, left, f'Ground truth: {len(truth)}'),
+      (width + _GAP, right, f'Detections: {len(found)}')):
+    pen.text((x + 6, 4), title, font=font, fill=_WHITE)
+    picture.paste(half, (x, header))
+  return np.array(picture)
+
+
+def _objects(image, detections, category_names, score_threshold):
+  """What is to be drawn, best score first."""
+  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+    raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 '
+                     '[height, width, 3]')
+  scores = np.asarray(detections['detection_scores'])
+  order = np.argsort(-scores, kind='stable')
+  order = order[scores[order] >= score_threshold]
+  boxes = np.asarray(detections['detection_boxes'], np.float64)[order]
+  labels = np.asarray(detections['detection_classes'])[order]
+  boxes = boxes.reshape(-1, 4)
+  windows = _windows(detections.get('detection_masks'), order, image.shape[:2])
+  crowds = np.zeros(len(scores))
+  crowds = np.asarray(detections.get('detection_iscrowd', crowds))[order]
+  return [
+      {'box': box, 'label': int(label), 'score': float(score), 'color': color,
+       'name': str(category_names.get(int(label), f'class {label}')),
+       'window': window, 'iscrowd': bool(iscrowd)}
+      for box, label, score, color, window, iscrowd in zip(
+          boxes, labels, scores[order], colors.instance_colors(boxes, labels),
+          windows, crowds)]
+
+
+def _windows(masks, order, size):
+  """(corner, crop) of each mask, None where there are no masks."""
+  if masks is None:
+    return [None] * len(order)
+  if not isinstance(masks, mask_windows.MaskWindows):
+    masks = np.asarray(masks)
+    if masks.shape[1:] != size:
+      raise ValueError(f'mask is {masks.shape[1:]}, expected the image\'s '
+                       f'{size}')
+    # Views: only those that are drawn are looked at.
+    masks = mask_windows.MaskWindows.from_images(
+        [masks[index].astype(bool, copy=False) for index in order])
+  else:
+    masks = masks[order]
+  return list(zip(masks.corners, masks.crops))
+
+
+def _draw(image, objects, with_scores):
+  """The picture of one image, a PIL image."""
+  longer = max(image.shape[:2])
+  zoom = 1 if longer > _SMALL else 2 if longer > _SMALL // 2 else 3
+  canvas = image.copy() if zoom == 1 else cv2.resize(
+      image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
+  for item in sorted(objects, key=_box_area, reverse=True):
+    if item['window']:
+      masks_lib.draw_mask(canvas, *item['window'], zoom, item['color'],
+                          colors.class_color(item['label']), item['iscrowd'])
+  picture = Image.fromarray(canvas)
+  pen = ImageDraw.Draw(picture, 'RGBA')
+  for item in objects:
+    _draw_box(pen, item['box'] * zoom, picture.size, item['color'],
+              110 if item['window'] else 200)
+  labels_lib.draw_labels(pen, [
+      dict(item, box=item['box'] * zoom, text=item['name'] + (
+          f'  {item["score"]:.2f}' if with_scores else
+          ' (crowd)' if item['iscrowd'] else ''))
+      for item in objects], picture.size, labels_lib.font_for(picture.size))
+  return picture
+
+
+def _box_area(item):
+  y1, x1, y2, x2 = item['box']
+  return (y2 - y1) * (x2 - x1)
+
+
+def _draw_box(pen, box, size, color, opacity):
+  """A line of one pixel inside the frame."""
+  y1, x1, y2, x2 = np.clip(
+      np.round(box), 0, [size[1] - 1, size[0] - 1] * 2).tolist()
+  if x2 >= x1 and y2 >= y1:
+    pen.rectangle([x1, y1, x2, y2], outline=color + (opacity,))

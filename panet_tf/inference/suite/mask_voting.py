@@ -1,0 +1,211 @@
+"""Mask voting: the masks of one object become one.
+
+A test-time suite finds an object many times. Dai et al., Instance-aware
+Semantic Segmentation via Multi-task Network Cascades (CVPR 2016), 3.4: its mask
+is the mean of all masks that overlap the best one, weighted by their scores.
+
+The mean is of image pixels, but no canvas is ever made: what is sampled or
+added is the window that a cluster's masks cover. Nor does BLAS take part, whose
+threads wait for each other on a busy machine.
+"""
+
+from typing import Union
+
+import numpy as np
+from pycocotools import mask as mask_utils
+from scipy import sparse
+
+from panet_tf.structures import mask_windows
+from panet_tf.structures import paste_masks
+from panet_tf.inference.suite import voting
+
+Masks = Union[np.ndarray, mask_windows.MaskWindows]
+# A mean so little below the threshold has reached it: weights are rounded, and
+# a tie, say of two masks with one score, must not hang on that.
+_ROUNDING = 1e-6
+
+
+def mask_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
+                masks: Masks, kept: np.ndarray, *, height: int, width: int,
+                iou_threshold: float = 0.5, mask_threshold: float = 0.5
+                ) -> mask_windows.MaskWindows:
+  """Replaces masks by the mean of those that overlap them.
+
+  The voters of a detection are itself and all of its class whose binary mask
+  has an IoU of at least iou_threshold with its own, in pixels of the image.
+
+  Args:
+    boxes: [N, 4], yxyx edges in pixels of the image; used with masks
+      [N, M, M].
+    scores: [N], the weights. Voters that all have 0 leave a mask as it is.
+    classes: [N] int.
+    masks: [N, M, M] float, probabilities in the frames of the boxes, at the
+      pixels what `paste_masks.paste_mask` defines; or [N, height, width] bool;
+      or `MaskWindows`.
+    kept: [K] int, the detections to vote for.
+    height: of the image.
+    width: of the image.
+    iou_threshold: least IoU of a voter.
+    mask_threshold: above 0, least probability, and least mean, that counts as
+      inside. Means are accurate to about 1e-6, and so much below is inside.
+
+  Returns:
+    masks [K], in the order of kept. Windows may be wider than their masks.
+
+  Raises:
+    ValueError: masks of another shape or number.
+  """
+  boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+  scores, classes, kept = (np.asarray(scores, np.float64), np.asarray(classes),
+                           np.asarray(kept, np.int64))
+  if len(masks) != len(boxes):
+    raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
+  if isinstance(masks, mask_windows.MaskWindows):
+    candidates = _Windows(masks)
+  elif masks.dtype != bool:
+    candidates = _Samples(masks, boxes, height, width, mask_threshold)
+  elif masks.shape[1:] == (height, width):
+    candidates = _Windows(mask_windows.MaskWindows.from_images(masks))
+  else:
+    raise ValueError(f'masks are {masks.shape[1:]}, not {(height, width)}')
+  corners, crops = np.zeros([len(kept), 2], np.int64), []
+  for number, voters in enumerate(
+      _voters(candidates, classes, kept, iou_threshold)):
+    if not candidates.areas[kept[number]]:
+      crops.append(np.zeros([0, 0], bool))
+      continue
+    weights = scores[voters]
+    if not weights.any():
+      voters, weights = kept[[number]], np.ones(1)
+    corners[number], mean = candidates.mean(voters, weights / weights.sum())
+    crops.append(mean >= mask_threshold - _ROUNDING)
+  return mask_windows.MaskWindows(corners, crops)
+
+
+class _Windows:
+  """Binary masks that vote.
+
+  Attributes:
+    areas: [N] int64, pixels.
+    windows: [N, 4] int64, the pixels that a mask may have: y1, x1, y2, x2.
+  """
+
+  def __init__(self, masks):
+    self._crops = masks.crops
+    shapes = np.reshape([crop.shape for crop in masks.crops], [-1, 2])
+    self.windows = np.concatenate(
+        [masks.corners, masks.corners + shapes], 1).astype(np.int64)
+    self.areas = masks.areas()
+
+  def ious(self, own, others):
+    """IoU of one mask with others [n]: [n]."""
+    shared = []
+    for other in others:
+      both = np.concatenate([
+          np.maximum(self.windows[own], self.windows[other])[:2],
+          np.minimum(self.windows[own], self.windows[other])[2:]])
+      shared.append(np.count_nonzero(
+          self._cut(own, both) & self._cut(other, both)))
+    return shared / (self.areas[own] + self.areas[others] - shared)
+
+  def mean(self, voters, weights):
+    """Weighted mean over the voters' windows: its corner [2], and [h, w]."""
+    y1, x1, y2, x2 = _covered(self.windows[voters])
+    mean = np.zeros([y2 - y1, x2 - x1])
+    for voter, weight in zip(voters, weights):
+      top, left, bottom, right = self.windows[voter] - [y1, x1, y1, x1]
+      mean[top:bottom, left:right] += weight * self._crops[voter]
+    return (y1, x1), mean
+
+  def _cut(self, number, window):
+    top, left = self.windows[number, :2]
+    y1, x1, y2, x2 = window - [top, left, top, left]
+    return self._crops[number][y1:y2, x1:x2]
+
+
+class _Samples:
+  """Masks [N, M, M] in the frames of their boxes that vote; as `_Windows`."""
+
+  def __init__(self, masks, boxes, height, width, threshold):
+    if masks.ndim != 3:
+      raise ValueError(f'masks are {masks.shape}, not [N, M, M]')
+    # What neither has pixels nor can be sampled: `paste_mask` has none either.
+    masks = np.nan_to_num(np.asarray(masks, np.float32), posinf=1, neginf=0)
+    with np.errstate(invalid='ignore', over='ignore'):
+      extent = boxes[:, 2:] - boxes[:, :2]
+    good = (np.isfinite(extent) & (extent > 0)).all(1, keepdims=True)
+    self._boxes = np.where(good, boxes, 0)
+    self._rles = paste_masks.encode_masks(
+        masks, self._boxes, height, width, threshold)
+    # Cells of a column side by side: they are gathered by column.
+    self._columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
+    # Pixels with their centre in [low, high).
+    self.windows = np.clip(np.ceil(self._boxes - 0.5), 0,
+                           [height, width] * 2).astype(np.int64)
+    # pycocotools 2.0.11 fails on a list of more than 255.
+    self.areas = np.concatenate([
+        mask_utils.area(self._rles[i:i + 255])
+        for i in range(0, len(masks), 255)] + [[]]).astype(np.int64)
+
+  def ious(self, own, others):
+    if not len(others):
+      return np.zeros(0)
+    return mask_utils.iou([self._rles[own]], [self._rles[i] for i in others],
+                          [0] * len(others))[0]
+
+  def mean(self, voters, weights):
+    y1, x1, y2, x2 = _covered(self.windows[voters])
+    count, num_columns, num_rows = self._columns[voters].shape
+    cell, after, share = self._cells(voters, 1, np.arange(x1, x2), num_columns)
+    share *= weights.astype(np.float32)[:, np.newaxis, np.newaxis]
+    voter = voters[:, np.newaxis]
+    columns = (self._columns[voter, cell] * share[..., :1]
+               + self._columns[voter, after] * share[..., 1:])
+    columns = columns.transpose(0, 2, 1).reshape(count * num_rows, x2 - x1)
+    # Rows of pixels: a matrix with two cells of each voter in each.
+    cell, after, share = self._cells(voters, 0, np.arange(y1, y2), num_rows)
+    first = num_rows * np.arange(count)[:, np.newaxis]
+    index = np.stack([cell + first, after + first], -1)
+    rows = sparse.csr_array(
+        (share.swapaxes(0, 1).ravel(), index.swapaxes(0, 1).ravel(),
+         2 * count * np.arange(y2 - y1 + 1)), (y2 - y1, count * num_rows))
+    return (y1, x1), rows @ columns
+
+  def _cells(self, voters, axis, pixels, size):
+    """The cells around pixels [P] and their shares, 0 outside of the boxes.
+
+    Returns:
+      [K, P] int, the cell before each pixel; the one after it; [K, P, 2]
+      float32, how much of each.
+    """
+    low, high = self._boxes[voters][:, axis::2].T[..., np.newaxis]
+    first, end = self.windows[voters][:, axis::2].T[..., np.newaxis]
+    position = np.clip(
+        (pixels + 0.5 - low) / (high - low) * size - 0.5, 0, size - 1)
+    cell = position.astype(np.int32)
+    share = np.empty([*cell.shape, 2], np.float32)
+    share[..., 1] = position - cell
+    share[..., 0] = 1 - share[..., 1]
+    share[(pixels < first) | (pixels >= end)] = 0
+    return cell, np.minimum(cell + 1, size - 1), share
+
+
+def _voters(candidates, classes, kept, iou_threshold):
+  """Voters of each kept detection, ascending: K arrays [n]."""
+  windows, areas = candidates.windows, candidates.areas
+  for own in kept:
+    others = np.flatnonzero(classes == classes[own])
+    # Masks share at most what their windows share, nor more than they have.
+    shared = np.minimum(
+        voting.intersections(windows[[own]], windows[others])[0],
+        np.minimum(areas[own], areas[others]))
+    at_most = shared / np.maximum(areas[own] + areas[others] - shared, 1)
+    others = others[
+        voting.may_vote(at_most, iou_threshold) & (others != own)]
+    ious = candidates.ious(own, others)
+    yield np.union1d(others[voting.may_vote(ious, iou_threshold)], own)
+
+
+def _covered(windows):
+  """The window of several."""
+  return np.concatenate([windows[:, :2].min(0), windows[:, 2:].max(0)])

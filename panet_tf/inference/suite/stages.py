@@ -1,0 +1,190 @@
+"""A model's stages on one copy of an image, in pixels of the image.
+
+What test-time augmentation and ensembles put together in other ways than
+`PANetModel.call` does: features, proposals, classification, masks.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Callable, Dict, Tuple
+
+import numpy as np
+from official.core import config_definitions as cfg
+import tensorflow as tf
+
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf import factory
+from panet_tf import runs
+from panet_tf.configs import panet as panet_config
+from panet_tf.dataloaders import image_scaling
+from panet_tf.inference.suite import views
+from panet_tf.modeling import panet_model
+from panet_tf.modeling.proposals import portable_generators
+
+View = views.View
+
+
+@dataclasses.dataclass
+class Features:
+  """N2..N6 of one copy.
+
+  Attributes:
+    maps: {'2'..'6'}: [1, h, w, C].
+    im_info: of `PANetModel.im_info`, the copy's size without padding.
+    view: the copy.
+  """
+  maps: Dict[str, tf.Tensor]
+  im_info: tf.Tensor
+  view: View
+
+  @property
+  def num_bytes(self) -> int:
+    return sum(x.dtype.size * int(np.prod(x.shape)) for x in self.maps.values())
+
+
+@functools.lru_cache(maxsize=None)
+def prepare(canvas: Tuple[int, int],
+            pixels: image_scaling.Pixels = image_scaling.Pixels()
+           ) -> Callable[..., Any]:
+  """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
+
+  The result is a function that gives [1, *canvas, 3] float32 and image_info
+  [1, 4, 2] float32.
+  """
+
+  @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8),
+                                tf.TensorSpec([], tf.float32)])
+  def on_canvas(image, scale):
+    inputs, image_info = image_scaling.resize_to_canvas(
+        image, scale, list(canvas), pixels=pixels)
+    return inputs[tf.newaxis], image_info[tf.newaxis]
+
+  return on_canvas
+
+
+class Suppression:
+  """The detections of a copy, from what `Stages.classify` gives."""
+
+  def __init__(self, config: panet_config.PANet):
+    """Reads the configuration of a model; its weights are not needed.
+
+    Raises:
+      InputError: it suppresses in a way that is not here.
+    """
+    config.check_detections('test-time augmentation')
+    generator = config.detection_generator
+    self._suppress = tf.function(portable_generators.PortableDetectionGenerator(
+        **{name: getattr(generator, name) for name in (
+            'pre_nms_top_k', 'pre_nms_score_threshold', 'nms_iou_threshold',
+            'max_num_detections')}).suppress)
+
+  def __call__(self, boxes: np.ndarray, scores: np.ndarray,
+               view: View) -> Dict[str, np.ndarray]:
+    """Suppresses in network-input pixels, as a model that runs as a whole.
+
+    Args:
+      boxes: [R, K, 4].
+      scores: [R, K].
+      view: the copy.
+
+    Returns:
+      boxes [N, 4] float64, scores [N] float32, classes [N] int32 from 1; best
+      score first.
+    """
+    found = self._suppress(np.float32(view.boxes_to_view(boxes))[np.newaxis],
+                           np.float32(scores)[np.newaxis])
+    count = int(found['num_detections'][0])
+    boxes, scores, classes = (
+        found[f'detection_{name}'][0, :count].numpy()
+        for name in ('boxes', 'scores', 'classes'))
+    return {'boxes': view.boxes_to_image(boxes), 'scores': scores,
+            'classes': classes}
+
+
+class Stages:
+  """One model, stage by stage. Boxes are float64, in pixels of the image.
+
+  Each canvas is traced once. Every float32 number is the one that the model
+  computes when it runs as a whole.
+
+  """
+
+  def __init__(self, model: panet_model.PANetModel,
+               pixels: image_scaling.Pixels = image_scaling.Pixels()):
+    """Wraps a built model with its weights, and how it sees pixels."""
+    self._model, self._pixels = model, pixels
+    self._generator = portable_generators.PortableDetectionGenerator(
+        **model.detection_generator.get_config())
+    self._features = tf.function(model.features)
+    self._propose = tf.function(self._proposed)
+    self._classify = tf.function(self._classified)
+    self._segment = tf.function(self._segmented)
+
+  @classmethod
+  def from_checkpoint(cls, path: str,
+                      params: cfg.ExperimentConfig) -> 'Stages':
+    """Builds and restores a model, see `runs.read_run`."""
+    model = factory.build_panet(params.task.model)
+    runs.restore(model, path)
+    return cls(model, input_factory.pixels_of(params.task.model))
+
+  def features(self, image: np.ndarray, view: View) -> Features:
+    """Features of a copy of an image [H, W, 3] uint8."""
+    pixels, image_info = prepare(view.canvas, self._pixels)(
+        image[:, ::-1] if view.flip else image, view.scale)
+    return Features(
+        self._features(pixels), self._model.im_info(image_info), view)
+
+  def propose(self, features: Features) -> np.ndarray:
+    """Proposals [R, 4]; zeros where the RPN has fewer."""
+    boxes = self._propose(features.maps, features.im_info)
+    return features.view.boxes_to_image(boxes[0].numpy())
+
+  def classify(self, features: Features,
+               proposals: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Boxes and scores of each class but the background.
+
+    Args:
+      features: of a copy.
+      proposals: [R, 4].
+
+    Returns:
+      boxes [R, K, 4] float64, clipped to the image, and scores [R, K] float32.
+    """
+    rois = np.float32(features.view.boxes_to_view(proposals))
+    boxes, scores = self._classify(
+        features.maps, rois[np.newaxis], features.im_info)
+    return (features.view.boxes_to_image(boxes[0].numpy()),
+            scores[0].numpy())
+
+  def segment(self, features: Features, boxes: np.ndarray,
+              classes: np.ndarray) -> np.ndarray:
+    """Mask probabilities [N, M, M] of boxes [N, 4], not mirrored.
+
+    As many at a time as the model segments when it runs as a whole.
+    """
+    boxes = np.float32(features.view.boxes_to_view(boxes))
+    step = self._generator.get_config()['max_num_detections']
+    masks = []
+    for start in range(0, max(len(boxes), 1), step):
+      part = boxes[start:start + step]
+      missing = step - len(part)
+      masks.append(self._segment(
+          features.maps, features.im_info,
+          np.pad(part, [(0, missing), (0, 0)])[np.newaxis],
+          np.pad(np.int32(classes[start:start + step]), [0, missing])[
+              np.newaxis])[0, :len(part)].numpy())
+    return features.view.masks_to_image(np.concatenate(masks))
+
+  def _proposed(self, maps, im_info):
+    return self._model.edge_boxes(self._model.propose(maps, im_info)[0])
+
+  def _segmented(self, maps, im_info, boxes, classes):
+    return tf.sigmoid(self._model.segment(
+        maps, self._model.pixel_boxes(boxes, im_info), classes))
+
+  def _classified(self, maps, rois, im_info):
+    logits, deltas = self._model.classify(
+        maps, self._model.pixel_boxes(rois))
+    return self._generator.decode(
+        deltas, logits, rois, im_info, portable_generators.BOX_WEIGHTS)

@@ -1,0 +1,266 @@
+"""Normalization of the new layers, and the blocks that carry it.
+
+"[We] calculate mean and variance based on all samples in one batch across all
+GPUs, do not fix any parameters during training, and make all new layers
+followed by a batch normalization layer" (section 4.2; how the statistics are
+gathered: Appendix B). The authors' release uses GroupNorm instead.
+
+`Normalization` is the one object that travels from the configuration to every
+layer; `ConvNorm` and `DenseNorm` are the only places that apply it, so that a
+switch cannot be lost on the way.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Mapping, Optional, Union
+
+import tensorflow as tf
+import tf_keras
+
+from panet_tf.modeling.layers import deformable_conv
+from panet_tf.modeling.layers import grouped_conv
+
+_BATCH_KINDS = ('sync_batch', 'batch', 'frozen')
+_KINDS = _BATCH_KINDS + ('group', 'none')
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class FrozenBatchNormalization(tf_keras.layers.BatchNormalization):
+  """Batch normalization with constant statistics, scale and offset.
+
+  `trainable` stays False even when a model around it is set trainable: in
+  Keras that would silently switch the statistics back to the batch's.
+  """
+
+  trainable = property(lambda self: False, lambda self, value: None)
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+  """What follows a convolution or fc layer.
+
+  Attributes:
+    kind: 'sync_batch' (statistics of all replicas), 'batch' (of one replica),
+      'group', 'frozen' (constant statistics, nothing trained) or 'none'.
+    momentum: of the moving averages of batch normalization.
+    epsilon: added to the variance; the release's GroupNorm has 1e-5.
+    num_groups: groups of contiguous channels, for 'group'.
+
+  Raises:
+    ValueError: for an unknown kind.
+  """
+  kind: str = 'sync_batch'
+  momentum: float = 0.99
+  epsilon: float = 1e-3
+  num_groups: int = 32
+
+  def __post_init__(self):
+    if self.kind not in _KINDS:
+      raise ValueError(
+          f'Normalization kind {self.kind!r}: expected one of {_KINDS}.')
+
+  @property
+  def conv_bias(self) -> bool:
+    """Whether a convolution in front of it has a bias."""
+    return self.kind == 'none'
+
+  @property
+  def fc_bias(self) -> bool:
+    """Whether an fc layer or bottom-up conv in front of it has a bias.
+
+    The release keeps these in front of GroupNorm. Batch normalization subtracts
+    a bias again: it would only ever get a zero gradient.
+    """
+    return self.kind in ('none', 'group')
+
+  def layer(self, name: str) -> tf_keras.layers.Layer:
+    """A new layer over the last axis; the identity for 'none'."""
+    if self.kind == 'none':
+      return tf_keras.layers.Identity(name=name)
+    if self.kind == 'group':
+      return tf_keras.layers.GroupNormalization(
+          groups=self.num_groups, epsilon=self.epsilon, name=name)
+    kwargs = dict(momentum=self.momentum, epsilon=self.epsilon, name=name)
+    if self.kind == 'frozen':
+      return FrozenBatchNormalization(**kwargs)
+    # One replica has the whole batch, and a fused kernel is there only for
+    # layers that need not ask the others.
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    layer = tf_keras.layers.BatchNormalization(
+        synchronized=self.kind == 'sync_batch' and replicas > 1, **kwargs)
+    # The fused kernel reports n / (n - 1) times the variance; Keras undoes
+    # that, as the moving averages must not depend on the kernel, if asked to.
+    layer._bessels_correction_test_only = False
+    return layer
+
+  def check(self, channels: int) -> None:
+    """Raises ValueError where the groups do not divide the channels."""
+    if self.kind == 'group' and channels % self.num_groups:
+      raise ValueError(
+          f'GroupNorm with {self.num_groups} groups cannot split {channels} '
+          f'channels evenly: use a multiple of {self.num_groups} channels, or '
+          'a num_groups that divides them.')
+
+  def as_frozen(self) -> 'Normalization':
+    """The same for frozen layers (GroupNorm has no statistics to freeze)."""
+    if self.kind in _BATCH_KINDS:
+      return dataclasses.replace(self, kind='frozen')
+    return self
+
+  def get_config(self) -> Mapping[str, Any]:
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_config(cls, config: Mapping[str, Any]) -> 'Normalization':
+    return cls(**config)
+
+  @classmethod
+  def of(cls, norm: Union['Normalization', Mapping[str, Any], None]
+        ) -> 'Normalization':
+    """`norm` itself, from its config, or the default for None."""
+    if isinstance(norm, cls):
+      return norm
+    norm = dict(norm or {})
+    return cls(**norm.get('config', norm))
+
+
+NO_NORMALIZATION = Normalization('none')
+
+
+def he_fan_out() -> tf_keras.initializers.Initializer:
+  """MSRA (fan-out) normal, the release's choice for ReLU convolutions."""
+  return tf_keras.initializers.VarianceScaling(
+      scale=2., mode='fan_out', distribution='untruncated_normal')
+
+
+def _conv_initializer(norm: Normalization) -> tf_keras.initializers.Initializer:
+  """Model Garden's initializer in front of a normalization, else MSRA's.
+
+  A normalization takes the scale of the kernel out of the output; what is left
+  of it is the learning rate, which a smaller kernel makes larger.
+  """
+  if norm.kind in ('none', 'frozen'):
+    return he_fan_out()
+  return tf_keras.initializers.VarianceScaling()
+
+
+def xavier_fan_in() -> tf_keras.initializers.Initializer:
+  """Caffe's Xavier: uniform with variance 1 / fan-in."""
+  return tf_keras.initializers.VarianceScaling(
+      scale=1., mode='fan_in', distribution='uniform')
+
+
+class _NormalizedLayer(tf_keras.layers.Layer):
+  """activation(norm(inner(x))), the inner layer made by a subclass."""
+
+  def __init__(self, units, norm, activation, use_bias, kernel_initializer,
+               kernel_regularizer, **kwargs):
+    super().__init__(**kwargs)
+    self.normalization = Normalization.of(norm)
+    self.normalization.check(units)
+    self.norm = self.normalization.layer('norm')
+    self.activation = tf_keras.activations.get(activation)
+    self._inner_kwargs = dict(
+        use_bias=use_bias,
+        kernel_initializer=tf_keras.initializers.get(kernel_initializer),
+        kernel_regularizer=tf_keras.regularizers.get(kernel_regularizer))
+
+  def _finish(self, x, training):
+    return self.activation(self.norm(x, training=training))
+
+  def get_config(self):
+    inner = self._inner_kwargs
+    return dict(
+        super().get_config(),
+        norm=self.normalization.get_config(),
+        activation=tf_keras.activations.serialize(self.activation),
+        use_bias=inner['use_bias'],
+        kernel_initializer=tf_keras.initializers.serialize(
+            inner['kernel_initializer']),
+        kernel_regularizer=tf_keras.regularizers.serialize(
+            inner['kernel_regularizer']))
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class ConvNorm(_NormalizedLayer):
+  """Convolution, normalization, activation.
+
+  The padding is kernel_size // 2 on each side at every stride, as in Caffe and
+  PyTorch; TensorFlow's 'SAME' pads a stride-2 convolution on one side only.
+  """
+
+  def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1,
+               norm: Optional[Normalization] = None,
+               activation: Optional[str] = 'relu',
+               use_bias: Optional[bool] = None,
+               kernel_initializer=None, kernel_regularizer=None,
+               groups: int = 1, deformable: bool = False,
+               modulated: bool = False, **kwargs):
+    """Initializes the block.
+
+    Args:
+      filters: number of output channels.
+      kernel_size: odd, the same in both directions.
+      strides: 1 or more, the same in both directions.
+      norm: the normalization, `Normalization()` for None.
+      activation: name of the activation, None for none.
+      use_bias: None for `norm.conv_bias`.
+      kernel_initializer: None for Model Garden's, or MSRA's (fan-out) where
+        no normalization follows.
+      kernel_regularizer: of the kernel only.
+      groups: of input and output channels, see `grouped_conv`.
+      deformable: a deformable convolution, see `deformable_conv`.
+      modulated: that one's second version.
+      **kwargs: of the Keras layer.
+
+    Raises:
+      ValueError: where the groups of GroupNorm do not divide the filters.
+    """
+    norm = Normalization.of(norm)
+    use_bias = norm.conv_bias if use_bias is None else use_bias
+    super().__init__(filters, norm, activation, use_bias,
+                     kernel_initializer or _conv_initializer(norm),
+                     kernel_regularizer, **kwargs)
+    self.deformable, self.modulated = deformable, modulated
+    conv = (functools.partial(deformable_conv.DeformableConv2D,
+                              modulated=modulated)
+            if deformable else grouped_conv.PaddedConv2D)
+    self.conv = conv(filters, kernel_size, strides, groups=groups, name='conv',
+                     **self._inner_kwargs)
+
+  def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
+    """[batch, height, width, channels] to [batch, h, w, filters]."""
+    return self._finish(self.conv(x, training=training), training)
+
+  def get_config(self):
+    return dict(super().get_config(), filters=self.conv.filters,
+                kernel_size=self.conv.kernel_size[0],
+                strides=self.conv.strides[0], groups=self.conv.groups,
+                deformable=self.deformable, modulated=self.modulated)
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class DenseNorm(_NormalizedLayer):
+  """Fully connected layer, normalization, activation."""
+
+  def __init__(self, units: int, norm: Optional[Normalization] = None,
+               activation: Optional[str] = 'relu',
+               use_bias: Optional[bool] = None,
+               kernel_initializer=None, kernel_regularizer=None, **kwargs):
+    """Initializes the block; see `ConvNorm`. `use_bias` None: norm.fc_bias."""
+    norm = Normalization.of(norm)
+    use_bias = norm.fc_bias if use_bias is None else use_bias
+    kernel_initializer = (
+        kernel_initializer or tf_keras.initializers.VarianceScaling(
+            scale=1 / 3., mode='fan_out', distribution='uniform'))
+    super().__init__(units, norm, activation, use_bias, kernel_initializer,
+                     kernel_regularizer, **kwargs)
+    self.fc = tf_keras.layers.Dense(units, name='fc', **self._inner_kwargs)
+
+  def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
+    """[batch, channels] to [batch, units]."""
+    return self._finish(self.fc(x), training)
+
+  def get_config(self):
+    return dict(super().get_config(), units=self.fc.units)

@@ -1,0 +1,158 @@
+"""Proposals and detections with NMS kernels, as exported graphs have them.
+
+Model Garden's loops over tiles of boxes convert to no other runtime, or slowly.
+Its batched NMS takes boxes beyond `pre_nms_top_k` and detects the empty boxes
+that proposals are padded with. These give what its loops give, where those are
+right: below an IoU threshold of 0.5 they let suppressed boxes suppress others.
+"""
+
+import math
+
+import tensorflow as tf
+import tf_keras
+from official.vision.modeling.layers import detection_generator
+from official.vision.ops import box_ops
+
+from panet_tf.modeling.proposals import roi_generator
+from panet_tf.ops import legacy_boxes as legacy
+from panet_tf.ops import nms
+
+BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class PortableROIGenerator(roi_generator.ROIGenerator):
+  """The generator, with its arguments; training has Model Garden's loops."""
+
+  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+               **kwargs):
+    super().__init__(**kwargs)
+    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
+
+  def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
+           training=None):
+    """See Model Garden's: boxes [B, R, 4] and scores [B, R]."""
+    if training:
+      return super().call(
+          raw_boxes, raw_scores, anchor_boxes, image_shape, training)
+    if self._legacy_boxes:
+      image_shape = legacy.padded(image_shape[:, :2])
+    image_shape = image_shape[:, tf.newaxis]
+    levels = [
+        self._level(raw_boxes[level], raw_scores[level], anchor_boxes[level],
+                    image_shape) for level in sorted(raw_scores)]
+    boxes, scores = (tf.concat(parts, 1) for parts in zip(*levels))
+    return _best(boxes, scores, self.get_config()['test_num_proposals'])
+
+  def _level(self, raw_boxes, raw_scores, anchors, image_shape):
+    config = self.get_config()
+    size = raw_scores.shape[1:].num_elements()  # None where a canvas may vary.
+    flat = lambda x, *last: tf.reshape(
+        x, [-1, size, *last] if size else [tf.shape(x)[0], -1, *last])
+    scores = tf.sigmoid(flat(raw_scores))
+    boxes = box_ops.clip_boxes(box_ops.decode_boxes(
+        flat(raw_boxes, 4), flat(anchors, 4)), image_shape)
+    if self._legacy_boxes:
+      boxes = legacy.keep_a_pixel(boxes, image_shape)
+    min_size = config['test_pre_nms_min_size_threshold']
+    if min_size > 0.0:
+      boxes, scores = box_ops.filter_boxes(boxes, scores, image_shape, min_size)
+    boxes, scores = _best(boxes, scores, config['test_pre_nms_top_k'])
+    if config['test_nms_iou_threshold'] <= 0.0:  # Model Garden's "none".
+      return _best(boxes, scores, config['test_num_proposals'])
+    return nms.non_max_suppression(
+        boxes, scores,
+        max_output_size=min(
+            size or math.inf, config['test_num_proposals']),
+        iou_threshold=config['test_nms_iou_threshold'],
+        score_threshold=config['test_pre_nms_score_threshold'],
+        builtin_ops=self._builtin_ops)
+
+  def get_config(self):
+    return dict(super().get_config(), builtin_ops=self._builtin_ops,
+                legacy_boxes=self._legacy_boxes)
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class PortableDetectionGenerator(detection_generator.DetectionGenerator):
+  """Model Garden's generator (its version 'v2'), with its arguments."""
+
+  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+               **kwargs):
+    super().__init__(**kwargs)
+    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
+    self._decode = detection_generator.DetectionGenerator(
+        **dict(kwargs, apply_nms=False))
+
+  def __call__(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
+               regression_weights=None, bbox_per_class=True):
+    """See Model Garden's."""
+    if not bbox_per_class:
+      raise ValueError('boxes must be per class')
+    found = self.suppress(*self.decode(
+        raw_boxes, raw_scores, anchor_boxes, image_shape, regression_weights))
+    if self._legacy_boxes:
+      pixel = legacy.image_pixel(image_shape)[:, tf.newaxis]
+      found['detection_boxes'] = legacy.lengthened(
+          found['detection_boxes'], 1.0 - pixel)
+    return found
+
+  def decode(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
+             regression_weights=None):
+    """Arguments of a call to boxes [B, N, K, 4] and scores [B, N, K].
+
+    K is without background; boxes are clipped to the image. Legacy ones end
+    behind their last pixel of the image, proposals and what a call gives behind
+    that of the network input; see `legacy_boxes`.
+    """
+    if self._legacy_boxes:
+      pixel = legacy.image_pixel(image_shape)
+      # The image itself: the network input has whole pixels only.
+      image_shape = pixel * tf.round(image_shape[:, :2] / pixel)
+      anchor_boxes = legacy.lengthened(
+          anchor_boxes, pixel[:, tf.newaxis] - 1.0)
+    decoded = self._decode(raw_boxes, raw_scores, anchor_boxes, image_shape,
+                           regression_weights)
+    boxes = decoded['decoded_boxes']
+    if self._legacy_boxes:
+      boxes = legacy.keep_a_pixel(
+          boxes, *(x[:, tf.newaxis, tf.newaxis] for x in (image_shape, pixel)))
+      boxes *= legacy.present(anchor_boxes)[:, :, tf.newaxis]
+    return boxes, decoded['decoded_box_scores']
+
+  def suppress(self, boxes, scores):
+    """What `decode` gives to detections, as a call does."""
+    config = self.get_config()
+    # Each class of each image is a set of boxes: [B * K, N, ...].
+    num_boxes, num_classes = scores.shape[1:]
+    boxes, scores = _best(
+        tf.reshape(tf.transpose(boxes, [0, 2, 1, 3]), [-1, num_boxes, 4]),
+        tf.reshape(tf.transpose(scores, [0, 2, 1]), [-1, num_boxes]),
+        config['pre_nms_top_k'])
+    most = config['max_num_detections']
+    boxes, scores = nms.non_max_suppression(
+        boxes, scores, max_output_size=most,
+        iou_threshold=config['nms_iou_threshold'],
+        score_threshold=config['pre_nms_score_threshold'],
+        builtin_ops=self._builtin_ops)
+    scores, chosen = tf.math.top_k(
+        tf.reshape(scores, [-1, num_classes * most]), most)
+    boxes = tf.reshape(boxes, [-1, num_classes * most, 4])
+    return {
+        'detection_boxes': tf.gather(boxes, chosen, batch_dims=1),
+        'detection_scores': scores,
+        'detection_classes': chosen // most + 1,
+        'num_detections': tf.reduce_sum(tf.cast(scores > 0.0, tf.int32), 1),
+    }
+
+  def get_config(self):
+    return dict(super().get_config(), builtin_ops=self._builtin_ops,
+                legacy_boxes=self._legacy_boxes)
+
+
+def _best(boxes, scores, count):
+  """The `count` best of boxes [B, N, 4] and scores [B, N], best first."""
+  scores, chosen = tf.math.top_k(
+      scores, min(scores.shape[1], count) if scores.shape[1] else
+      tf.minimum(tf.shape(scores)[1], count))
+  return tf.gather(boxes, chosen, batch_dims=1), scores

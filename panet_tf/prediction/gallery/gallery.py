@@ -1,0 +1,126 @@
+"""index.html of a run: its pictures, to be sorted and looked through.
+
+One file that opens from the disk. Names and ids come from files of others: they
+are data in the page (JSON without a `<`), and its script never takes them for
+HTML. The page's policy lets no other script run, nor anything be fetched.
+"""
+
+import base64
+import collections
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+import urllib.parse
+
+from panet_tf import files
+from panet_tf.drawing import colors
+from panet_tf.evaluation import per_image
+from panet_tf.prediction.gallery import gallery_page
+from panet_tf.prediction.gallery import gallery_script
+
+PAGE = 'index.html'
+
+
+def write(output_dir: str, pictures: Mapping[Any, Optional[str]],
+          results: Iterable[Mapping[str, Any]], names: Mapping[int, str],
+          score_threshold: float, labels: Mapping[int, int],
+          ground_truth: Optional[Dict[str, Any]] = None):
+  """Writes {output_dir}/index.html, whole or not at all.
+
+  The same arguments and pictures give the same bytes.
+
+  Args:
+    output_dir: folder of the pictures.
+    pictures: image id -> file name in `output_dir`; each image gets an entry,
+      without a picture if the name is None or no such file is there.
+    results: COCO results; those of other ids, as of the frames of a video, are
+      left out.
+    names: category id -> name.
+    score_threshold: detections below it are not counted.
+    labels: category id -> label, for the colours of the pictures.
+    ground_truth: dict, COCO instances with all these images; adds AP50 and
+      errors, see `per_image`.
+
+  Raises:
+    InputError: the file cannot be written, or the ground truth does not fit
+      the results.
+  """
+  found = {image: [] for image in pictures}
+  for result in results:
+    if result['image_id'] in found:
+      found[result['image_id']].append(result)
+  scores = {} if ground_truth is None else per_image.image_scores(
+      _restricted(ground_truth, found),
+      [result for each in found.values() for result in each], score_threshold)
+  places = {category: place for place, category in enumerate(names)}
+  data = {
+      'threshold': score_threshold,
+      'truth': ground_truth is not None,
+      'classes': [
+          {'name': str(name), 'color': '#{:02x}{:02x}{:02x}'.format(
+              *colors.class_color(labels[category]))}
+          for category, name in names.items()],
+      'images': [
+          {**_picture(output_dir, picture, image),
+           **_counts(found[image], places, score_threshold),
+           **_errors(scores.get(image))}
+          for image, picture in pictures.items()]}
+  with files.written_whole(os.path.join(output_dir, PAGE)) as temporary:
+    with open(temporary, 'w', encoding='utf-8', newline='\n') as f:
+      f.write(_page(data))
+
+
+def _restricted(ground_truth, images):
+  return {
+      'categories': ground_truth['categories'],
+      'images': [each for each in ground_truth['images']
+                 if each['id'] in images],
+      'annotations': [each for each in ground_truth['annotations']
+                      if each['image_id'] in images]}
+
+
+def _picture(output_dir, picture, image):
+  """Name and URL; a file name may be bytes that are no text."""
+  is_there = picture and os.path.isfile(os.path.join(output_dir, picture))
+  # ./ lest a name be taken for another host or scheme.
+  return {'name': str(image) if picture is None else picture,
+          'url': './' + urllib.parse.quote(os.fsencode(
+              pathlib.PurePath(picture).as_posix())) if is_there else None}
+
+
+def _counts(results, places, score_threshold) -> Dict[str, Any]:
+  shown = [each for each in results if each['score'] >= score_threshold]
+  scores = [each['score'] for each in shown]
+  counts = collections.Counter(places[each['category_id']] for each in shown)
+  return {
+      'detections': len(shown),
+      'best': round(max(scores), 4) if scores else None,
+      'mean': round(sum(scores) / len(scores), 4) if scores else None,
+      'counts': sorted(([place, count] for place, count in counts.items()),
+                       key=lambda pair: (-pair[1], pair[0]))}
+
+
+def _errors(score) -> Dict[str, Any]:
+  """What `per_image` says of an image, None without ground truth."""
+  if score is None:
+    return {}
+  return {
+      'truths': int(score.truths), 'errors': int(score.errors),
+      'ap50': None if score.ap50 is None else round(score.ap50, 4),
+      **{name: int(getattr(score, name)) for name in (
+          'false_positives', 'missed', 'wrong_class', 'duplicates')}}
+
+
+def _page(data) -> str:
+  # As ASCII without <, > and &, JSON cannot end its element.
+  text = json.dumps(data, separators=(',', ':'))
+  for character in '<>&':
+    text = text.replace(character, f'\\u{ord(character):04x}')
+  digest = base64.b64encode(hashlib.sha256(
+      gallery_script.SCRIPT.encode()).digest()).decode()
+  parts: List[str] = gallery_page.PAGE.split('@@')
+  filled = {'SCRIPT_HASH': digest, 'STYLE': gallery_page.STYLE, 'DATA': text,
+            'SCRIPT': gallery_script.SCRIPT}
+  return ''.join(filled.get(part, part) for part in parts)

@@ -1,0 +1,213 @@
+"""`panet propose`: the boxes of an RPN, for models that train without one.
+
+Section 4.1: "proposals are from an independently trained RPN".
+"""
+
+from concurrent import futures
+import json
+import os
+import sys
+import time
+from typing import Any, BinaryIO, Dict, Iterable, Iterator, NamedTuple, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf import factory
+from panet_tf import runs
+from panet_tf import files
+from panet_tf.configs import stages
+from panet_tf.data import coco_json
+from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.data import proposal_files
+from panet_tf.data import tfrecord
+from panet_tf.errors import InputError
+from panet_tf.evaluation import coco_results
+from panet_tf.prediction import frames
+from panet_tf.prediction import image_files
+
+_READ_AHEAD = 4  # Images.
+
+
+class Found(NamedTuple):
+  """What is written of an image.
+
+  Attributes:
+    image_id: int or str.
+    height: pixels.
+    width: pixels.
+    boxes: [n, 4] float32 yxyx edges, pixels of the image; best first.
+    scores: [n] float32.
+  """
+  image_id: Any
+  height: int
+  width: int
+  boxes: np.ndarray
+  scores: np.ndarray
+
+
+class Proposer:
+  """An RPN, alone or of a whole model, on images of any size."""
+
+  def __init__(self, checkpoint: str, num_proposals: int, *args):
+    """Loads a model that training wrote.
+
+    Args:
+      checkpoint: see `predictor.Predictor.from_checkpoint`.
+      num_proposals: of an image, at most.
+      *args: the others of `runs.read_any_run`.
+
+    Raises:
+      InputError: no such checkpoint, or one without an RPN.
+    """
+    path, params, _ = runs.read_any_run(checkpoint, *args)
+    config = params.task.model
+    stages.check_proposes(config, path)
+    config.roi_generator.test_num_proposals = num_proposals
+    # Model Garden's NMS fails where a level has fewer candidates than that.
+    config.roi_generator.test_pre_nms_top_k = max(
+        config.roi_generator.test_pre_nms_top_k, num_proposals)
+    self._model = factory.build_panet(params.task.model)
+    runs.restore(self._model, path)
+    self._prepare = tf.function(
+        input_factory.build_parser(
+            config, params.task.validation_data).predict_image,
+        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    self._run = tf.function(self._propose)
+
+  def _propose(self, pixels, image_info):
+    boxes, scores = self._model.propose(
+        self._model.features(pixels), self._model.im_info(image_info))
+    return self._model.image_boxes(
+        self._model.edge_boxes(boxes), image_info)[0], scores[0]
+
+  def __call__(self, image_id: Any, image: np.ndarray) -> Found:
+    """Proposes boxes of an image [H, W, 3] uint8."""
+    height, width = image.shape[:2]
+    boxes, scores = (x.numpy() for x in self._run(
+        *(x[tf.newaxis] for x in self._prepare(image))))
+    boxes = np.clip(boxes, 0, np.float32([height, width] * 2))
+    present = (boxes[:, 2:] > boxes[:, :2]).all(1)  # Zeros fill the rows.
+    return Found(image_id, height, width, boxes[present], scores[present])
+
+
+def propose(model: str, output: str, *, images: Sequence[str] = (),
+            shards: str = '', annotations: str = '', experiment: str = '',
+            config_files: Sequence[str] = (), params_override: str = '',
+            num_proposals: int = 2000):
+  """Writes one file with the proposals of all images.
+
+  Args:
+    model: checkpoint of the experiment panet_rpn, or of a whole model.
+    output: .json for COCO results, .tfrecord for one record per image; what
+      `dataloaders.proposals` reads.
+    images: folders, globs or files, see `image_files.image_paths`.
+    shards: instead of `images`, TFRecord shards; ids are theirs.
+    annotations: COCO JSON that gives each file of `images` its id.
+    experiment: see `runs.read_any_run`, as the next two.
+    config_files: see there.
+    params_override: see there.
+    num_proposals: of an image, at most.
+
+  Raises:
+    InputError: an argument, image or shard that cannot be used; nothing has
+      been written.
+  """
+  writers = {'.json': _write_json, '.tfrecord': _write_records}
+  ending = os.path.splitext(output)[1].lower()
+  if ending not in writers:
+    raise InputError(f'--output {output!r} should end in .json or .tfrecord')
+  if num_proposals < 1:
+    raise InputError(f'--num_proposals is {num_proposals}, should be 1 or more')
+  if bool(images) == bool(shards):
+    raise InputError('--images or --shards: one of them is needed')
+  if shards and annotations:
+    raise InputError('--annotations goes with --images; shards have ids')
+  if shards:
+    paths = tfrecord.shard_paths(shards)
+    tfrecord.check_shards(paths)
+    total, pixels = None, _of_shards(paths)
+  else:
+    ids = _ids(images, annotations)
+    total, pixels = len(ids), _of_files(ids)
+  proposer = Proposer(
+      model, num_proposals, experiment, config_files, params_override)
+  files.make_folder(os.path.dirname(output) or '.')
+  began, numbers = time.monotonic(), []
+
+  def found(images):
+    for image_id, image in images:
+      one = proposer(image_id, image)
+      numbers.append(len(one.boxes))
+      yield one
+
+  with files.written_whole(output) as temporary:
+    with open(temporary, 'wb') as f, tqdm.tqdm(
+        pixels, total=total, unit='image', mininterval=1,
+        file=sys.stderr) as progress:
+      writers[ending](f, _once(found(progress)))
+  seconds = max(time.monotonic() - began, 1e-9)
+  print(f'{sum(numbers)} proposals of {len(numbers)} images: {output} '
+        f'({len(numbers) / seconds:.1f} images/s)')
+
+
+def _ids(images: Sequence[str], annotations: str) -> Dict[str, Any]:
+  paths = image_files.image_paths(images)
+  coco = coco_json.read(annotations)['images'] if annotations else ()
+  return image_files.image_ids(paths, annotations, coco)
+
+
+def _of_files(ids: Dict[str, Any]) -> Iterator[Any]:
+  """(image id, image [H, W, 3] uint8) of files."""
+  with futures.ThreadPoolExecutor(_READ_AHEAD) as pool:
+    for frame in frames.read_images(ids.items(), pool, _READ_AHEAD):
+      if frame.error:
+        raise InputError(frame.error)
+      yield frame.image_id, frame.pixels
+
+
+def _of_shards(paths: Sequence[str]) -> Iterator[Any]:
+  """(image id, image [H, W, 3] uint8) of records."""
+  decode = panet_parser.Decoder(include_mask=False).decode
+  for path in paths:
+    image_ids = (tfrecord.read_dataset_info(path) or {}).get('image_ids')
+    examples = tf.data.TFRecordDataset(path).map(
+        decode, num_parallel_calls=_READ_AHEAD)
+    try:
+      for example in examples.prefetch(_READ_AHEAD):
+        yield (tfrecord.original_id(
+            example['source_id'].numpy().decode(), image_ids),
+               example['image'].numpy())
+    except (tf.errors.OpError, ValueError, LookupError) as e:
+      raise InputError(f'{path}: holds a record that is no image of a data set '
+                       f'({" ".join(str(e).split()):.80})') from e
+
+
+def _once(found: Iterable[Found]) -> Iterator[Found]:
+  """The same; InputError for the second image of an id."""
+  seen = set()
+  for one in found:
+    if str(one.image_id) in seen:
+      raise InputError(f'image {one.image_id!r} is there twice; its proposals '
+                       'could not be told apart')
+    seen.add(str(one.image_id))
+    yield one
+
+
+def _write_records(f: BinaryIO, found: Iterable[Found]):
+  for one in found:
+    f.write(proposal_files.record(*one))
+
+
+def _write_json(f: BinaryIO, found: Iterable[Found]):
+  """A list of COCO results; as it grows, for it may be larger than memory."""
+  separator = b'['
+  for one in found:
+    for result in coco_results.detections_to_results(
+        one.image_id, one.boxes, one.scores, np.ones(len(one.boxes)), None,
+        [1]):
+      f.write(separator + b'\n' + json.dumps(result).encode())
+      separator = b','
+  f.write(b'\n]\n' if separator == b',' else b'[]\n')

@@ -1,0 +1,179 @@
+"""A checkpoint to one serving format, proven before it is put in place."""
+
+import contextlib
+import dataclasses
+import os
+import re
+import shutil
+import tempfile
+from typing import Sequence
+
+from panet_tf import runs
+from panet_tf import errors
+from panet_tf import factory
+from panet_tf.inference.exported import model_info
+from panet_tf.inference import open_model
+from panet_tf.inference import predictor
+from panet_tf.inference import preprocessing
+from panet_tf.serving import export_formats
+from panet_tf.serving import export_images
+from panet_tf.serving import export_module
+from panet_tf.serving import export_options
+from panet_tf.serving.verification import report
+from panet_tf.serving.verification import verify
+
+REPORT = 'export_report.json'
+_MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
+
+
+def export(checkpoint_path: str, export_dir: str,
+           options: export_options.Options, *, experiment: str = '',
+           config_files: Sequence[str] = (), params_override: str = '') -> str:
+  """Exports a checkpoint, whole and verified, or not at all.
+
+  Args:
+    checkpoint_path: folder of a training, or one checkpoint in it.
+    export_dir: gets model.tflite, model.onnx, or the next version of a
+      SavedModel with models.config and batching_parameters.txt for TensorFlow
+      Serving; and export_report.json.
+    options: what to export.
+    experiment: see `Predictor.from_checkpoint`.
+    config_files: see there.
+    params_override: see there.
+
+  Returns:
+    Path of the model in export_dir.
+
+  Raises:
+    InputError: a mistake in an argument, or an export that is not the model.
+  """
+  options.check()
+  if not export_dir or os.path.lexists(export_dir) and (
+      not os.path.isdir(export_dir)):
+    raise errors.InputError(
+        f'--export_dir is {export_dir!r}; it must be a folder, which may exist')
+  path, params, info = runs.read_run(
+      checkpoint_path, experiment, config_files, params_override)
+  if os.path.realpath(export_dir) == os.path.realpath(os.path.dirname(path)):
+    raise errors.InputError(
+        f'--export_dir {export_dir} is the folder of the training; an export '
+        'there would hide its checkpoints')
+  model_config = params.task.model
+  if options.input_image_size:
+    _set_input_size(params, options.input_image_size)
+  if params.task.validation_data.parser.pad_to and (
+      options.format != 'saved_model'):
+    _use_one_canvas(params, options.format)
+  if options.full_image_masks and not model_config.include_mask:
+    raise errors.InputError('--full_image_masks: this model has no masks '
+                            '(task.model.include_mask is false)')
+  if options.full_image_masks and model_config.legacy_boxes:
+    raise errors.InputError(
+        '--full_image_masks: task.model.legacy_boxes is true, and no graph '
+        'pastes masks as the release does; leave it out, and `panet predict` '
+        'pastes them')
+  images = export_images.for_verification(
+      options.verify_images, params.task.validation_data.input_path
+  ) if options.verify else []
+  categories = runs.categories_of(info, model_config.num_classes)
+  module = export_module.ExportModule(
+      params, path, categories, builtin_ops=options.format == 'tflite')
+  description = model_info.ModelInfo(
+      categories, preprocessing.Preprocessing.from_dict(
+          module.parser.eval_rule()),
+      model_config.include_mask, options.full_image_masks,
+      model_config.legacy_boxes)
+  with _scratch(os.path.realpath(export_dir)) as folder:
+    written = export_formats.write(
+        module, description, folder, export_formats.next_version(export_dir),
+        options)
+    name = os.path.basename(written.path)
+    print(f'built: {name}', flush=True)
+    if options.verify:
+      reference = predictor.Predictor(
+          _reference_model(params, path), params, info)
+      _verify(reference, written, images, folder, path, experiment, options)
+    _move(folder, export_dir)
+  return os.path.join(export_dir, name)
+
+
+def _set_input_size(params, text):
+  match = re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', text)
+  size = [int(edge) for edge in match.groups()] if match else [0]
+  if not all(0 < edge <= _MAX_EDGE for edge in size):
+    raise errors.InputError(
+        f'--input_image_size is {text!r}; it must be HEIGHT,WIDTH, each from 1 '
+        f'to {_MAX_EDGE}')
+  params.override({'task': {
+      'model': {'input_size': [*size, 3]},
+      'validation_data': {'parser': {
+          'short_edge': [], 'short_edge_choices': [], 'long_edge': 0,
+          'canvases': []}}}})
+
+
+def _use_one_canvas(params, kind):
+  print(f'note: --format={kind} has one canvas, of task.model.input_size or '
+        '--input_image_size; images of another shape are padded to it, which '
+        'GroupNorm sees: they are detected as with parser.pad_to: 0')
+  params.override({'task': {'validation_data': {'parser': {'pad_to': 0}}}})
+
+
+def _reference_model(params, path):
+  model = factory.build_panet(params.task.model)
+  runs.restore(model, path)
+  return model
+
+
+def _verify(reference, written, images, folder, checkpoint, experiment,
+            options):
+  names, pixels = zip(*images)
+  exported = open_model.open_model(written.path)
+  # What the graphs give, which tells more than pixels.
+  reference.legacy_masks = exported.legacy_masks = False
+  tolerance = verify.TOLERANCES[written.kind]
+  figures = verify.compare(
+      reference, exported, pixels, tolerance, names=names)
+  verify.check(figures, tolerance, written.kind)
+  print(report.summary(report.write(
+      os.path.join(folder, REPORT), kind=written.kind, checkpoint=checkpoint,
+      experiment=experiment or 'of params.yaml',
+      canvas=exported.info.preprocessing.canvas, figures=figures,
+      tolerance=tolerance, sizes=report.file_sizes(folder), ops=written.ops,
+      options=dataclasses.asdict(options),
+      latency=report.measure_latency(reference, exported, pixels))), flush=True)
+
+
+@contextlib.contextmanager
+def _scratch(export_dir):
+  """A temporary folder on the same disk, gone in the end."""
+  # Inside, if it exists: it may be all of a disk, and servers look at numbers.
+  inside = os.path.isdir(export_dir)
+  parent = export_dir if inside else os.path.dirname(export_dir)
+  try:
+    os.makedirs(parent, exist_ok=True)
+    folder = tempfile.mkdtemp('.tmp', 'export.', parent)
+  except OSError as e:
+    raise errors.InputError(
+        f'--export_dir {export_dir}: {e.strerror}; expected a folder that can '
+        'be written') from e
+  try:
+    os.chmod(folder, 0o755)  # A server runs as another user.
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(folder, export_dir):
+  """The model first: a server takes up a version as soon as it is there."""
+  try:
+    os.makedirs(export_dir, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(os.path.join(export_dir, REPORT))  # It was of another export.
+    names = sorted(os.listdir(folder), key=lambda name: (
+        name == REPORT, '.' in name and not name.startswith('model.')))
+    for name in names:
+      os.rename(os.path.join(folder, name), os.path.join(export_dir, name))
+  except OSError as e:
+    raise errors.InputError(
+        f'--export_dir {export_dir}: {e.strerror}; expected a folder that can '
+        'be written') from e

@@ -1,0 +1,127 @@
+"""A checkpoint as one .tflite file, for phones and boards.
+
+Of TFLite's built-in ops only, so that the plain interpreter runs it, without
+TensorFlow and its "Flex" kernels: one image on a canvas of fixed size.
+"""
+
+import collections
+import itertools
+from typing import Dict, Iterable
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+
+from panet_tf import errors
+from panet_tf import files
+from panet_tf.inference.exported import model_info
+from panet_tf.serving import export_module
+from panet_tf.serving.formats import tflite_metadata
+from panet_tf.serving.formats import tflite_quantization
+
+INT8 = tflite_quantization.INT8
+QUANT_TYPES = (
+    '', tflite_quantization.FLOAT16, tflite_quantization.DYNAMIC, INT8)
+
+
+def write(module: export_module.ExportModule, info: model_info.ModelInfo,
+          path: str, *, quant_type: str = '',
+          calibration: Iterable[np.ndarray] = ()):
+  """Writes a .tflite file.
+
+  Its signature has the names of `ExportModule.network`, batch 1: `inputs`
+  [1, *canvas, 3] and `image_info` [1, 4, 2], float32 in every file.
+
+  Args:
+    module: the model, with `builtin_ops`.
+    info: its description.
+    path: of the file.
+    quant_type: '' for float32, or 'fp16', 'default' (8-bit weights),
+      'int8_full_fp32_io' (8-bit layers), see `tflite_quantization`.
+    calibration: images [H, W, 3] uint8, RGB, as the model will see; 8-bit
+      layers need some 50 or more.
+
+  Raises:
+    InputError: no such type, no images for the one that needs them, or the
+      file cannot be written.
+    RuntimeError: the graph has an op that is not TFLite's.
+  """
+  if quant_type not in QUANT_TYPES:
+    raise errors.InputError(
+        f'quant_type is {quant_type!r}; TFLite has '
+        f'{", ".join(map(repr, QUANT_TYPES))}')
+  if quant_type == INT8:
+    calibration = iter(calibration)
+    first = next(calibration, None)
+    if first is None:
+      raise errors.InputError(
+          f'quant_type {quant_type} needs images to calibrate on, and there '
+          'are none; some 50 of the training images will do')
+    calibration = itertools.chain([first], calibration)
+  rule = info.preprocessing
+  content = _convert(module, rule.canvas)
+  if quant_type:
+    content = tflite_quantization.quantize(
+        content, quant_type, rule, calibration)
+  _check_builtin(_count(content))
+  # Last: the quantizer moves buffers to where readers of metadata do not look.
+  content = tflite_metadata.add_metadata(content, info)
+  with files.written_whole(path) as temporary:
+    with open(temporary, 'wb') as f:
+      f.write(tflite_metadata.append_files(content, info))
+
+
+def op_counts(path: str) -> Dict[str, int]:
+  """How often each op is in a .tflite file, most frequent first.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    {'CONV_2D': 65, ...}; an op that is not built in is 'CUSTOM name'.
+  """
+  with open(path, 'rb') as f:
+    return _count(f.read())
+
+
+def _convert(module, canvas) -> bytes:
+  """The float32 model."""
+  @tf.function(input_signature=[
+      tf.TensorSpec([1, *canvas, 3], tf.float32, 'inputs'),
+      tf.TensorSpec([1, 4, 2], tf.float32, 'image_info')], autograph=False)
+  def serve(inputs, image_info):
+    return module.network(inputs, image_info)
+
+  # The module itself would be saved with the calls of every Keras layer, which
+  # takes longer than everything else.
+  weights = tf.Module()
+  weights.variables_of_model = module.model.variables
+  converter = tf.lite.TFLiteConverter.from_concrete_functions(
+      [serve.get_concrete_function()], weights)
+  return converter.convert()
+
+
+def _count(content: bytes) -> Dict[str, int]:
+  """`op_counts` of a file's content."""
+  model = schema.Model.GetRootAs(content)
+  codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
+  graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+  return dict(collections.Counter(
+      _name(codes[graph.Operators(i).OpcodeIndex()])
+      for graph in graphs for i in range(graph.OperatorsLength())
+  ).most_common())
+
+
+def _name(code: schema.OperatorCode) -> str:
+  builtin = schema.BuiltinOperator
+  # Files from before 2020 have their number in the other field.
+  number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+  if number == builtin.CUSTOM:
+    return f'CUSTOM {code.CustomCode().decode()}'
+  return next(name for name, value in vars(builtin).items() if value == number)
+
+
+def _check_builtin(counts: Dict[str, int]):
+  others = [name for name in counts if name.startswith('CUSTOM ')]
+  if others:
+    raise RuntimeError(f'ops that are not TFLite\'s: {", ".join(others)}')

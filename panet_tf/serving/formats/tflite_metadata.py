@@ -1,0 +1,143 @@
+"""What a .tflite file says of itself: names, normalisation, labels.
+
+The standard of TFLite's tools: a flatbuffer in the model's metadata entry
+TFLITE_METADATA, and the files that it names in a zip archive behind the model.
+The package that wrote it, tflite-support, ended in 2023. Numbers of fields are
+those of its metadata_schema.fbs 1.1.0, in order of declaration from 0; a union
+takes two, its type and its value.
+"""
+
+import io
+import zipfile
+from typing import Any, Dict, List
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
+
+from panet_tf.inference.exported import model_info
+
+ENTRY = 'TFLITE_METADATA'
+_IDENTIFIER = b'M001'
+_DESCRIPTION_FILE = 1  # AssociatedFileType: not looked up by tensor values.
+# ContentProperties.
+_FEATURE, _IMAGE, _BOXES = 1, 2, 3
+
+_LABELS_FILE = {0: model_info.LABELS, 2: _DESCRIPTION_FILE,
+                1: 'Names of the classes, that of label 1 first.'}
+_INFO_FILE = {0: model_info.FILE, 2: _DESCRIPTION_FILE,
+              1: 'Category ids and names, and the preprocessing, as JSON.'}
+_DESCRIPTIONS = {
+    'inputs': 'RGB image, resized, normalised and padded with 0 at the bottom '
+              'and on the right.',
+    'image_info': 'Rows of height and width: of the original image, of its '
+                  'visible part in `inputs`, scale, 0.',
+    'detection_boxes': 'y1, x1, y2, x2 in pixels of the original image.',
+    'detection_boxes_normalized': 'y1, x1, y2, x2 in 0..1 of the image.',
+    'detection_scores': 'Best first, 0 from num_detections on.',
+    'detection_classes': "The data set's category ids, see panet.json.",
+    'num_detections': 'Rows that are detections.',
+    'detection_masks': 'Probabilities in the frame of each box.',
+}
+
+
+def add_metadata(model: bytes, info: model_info.ModelInfo) -> bytearray:
+  """A model with an entry TFLITE_METADATA.
+
+  Args:
+    model: content of a .tflite file with one signature.
+    info: its description.
+
+  Returns:
+    The same, with the entry.
+  """
+  content = flatbuffer_utils.read_model_from_bytearray(model)
+  signature = content.signatureDefs[0]
+  names = {tensor.tensorIndex: tensor.name.decode()
+           for tensor in [*signature.inputs, *signature.outputs]}
+  graph = content.subgraphs[signature.subgraphIndex]
+  data = _metadata([names[index] for index in graph.inputs],
+                   [names[index] for index in graph.outputs], info)
+  buffer = schema.BufferT()
+  buffer.data = np.frombuffer(data, np.uint8)
+  entry = schema.MetadataT()
+  entry.name, entry.buffer = ENTRY, len(content.buffers)
+  content.buffers.append(buffer)
+  content.metadata = [*(content.metadata or []), entry]
+  return flatbuffer_utils.convert_object_to_bytearray(content)
+
+
+def append_files(model: bytes, info: model_info.ModelInfo) -> bytes:
+  """A model with the files that its metadata names, as any unzip reads them."""
+  file = io.BytesIO(model)
+  # Stored, not compressed: runtimes read the files in place.
+  with zipfile.ZipFile(file, 'a', zipfile.ZIP_STORED) as archive:
+    for name, text in ((model_info.LABELS, info.labels_text()),
+                       (model_info.FILE, info.to_json())):
+      # No time of writing, so that the same model gives the same file.
+      archive.writestr(zipfile.ZipInfo(name), text)
+  return file.getvalue()
+
+
+def _metadata(inputs: List[str], outputs: List[str],
+              info: model_info.ModelInfo) -> bytes:
+  """ModelMetadata of a graph with these names of inputs and outputs."""
+  graph = {2: [_tensor(name, info) for name in inputs],
+           3: [_tensor(name, info) for name in outputs]}
+  model = {0: 'PANet', 1: 'Instance segmentation: boxes, classes and masks.'
+           if info.include_mask else 'Object detection: boxes and classes.',
+           3: [graph], 6: [_INFO_FILE], 7: '1.0.0'}
+  builder = flatbuffers.Builder()
+  builder.Finish(_write(builder, model), _IDENTIFIER)
+  return bytes(builder.Output())
+
+
+def _tensor(name: str, info: model_info.ModelInfo) -> Dict[int, Any]:
+  """TensorMetadata."""
+  kind, properties = _FEATURE, {}
+  tensor = {0: name, 1: _DESCRIPTIONS[name]}
+  if name == 'inputs':
+    kind, properties = _IMAGE, {0: 1}  # RGB.
+    rule = info.preprocessing
+    normalization = {0: np.float32(rule.mean), 1: np.float32(rule.stddev)}
+    tensor[4] = [{0: 1, 1: normalization}]
+  elif name.startswith('detection_boxes'):
+    # Where to find left, top, right and bottom; edges; 0..1 or pixels.
+    kind, properties = _BOXES, {
+        0: np.uint32([1, 0, 3, 2]), 1: 1,
+        2: 0 if name.endswith('normalized') else 1}
+  elif name == 'detection_classes':
+    # By label, not by the tensor's values: those are category ids.
+    tensor[6] = [_LABELS_FILE]
+  tensor[3] = {0: kind, 1: properties}
+  return tensor
+
+
+def _write(builder: flatbuffers.Builder, value: Any) -> int:
+  """Writes a value and returns its offset.
+
+  Args:
+    builder: where to.
+    value: text, a vector of numbers, a list of tables, or a table {number of
+      the field: value}, in which an int is a byte.
+  """
+  if isinstance(value, str):
+    return builder.CreateString(value)
+  if isinstance(value, np.ndarray):
+    return builder.CreateNumpyVector(value)
+  if isinstance(value, list):
+    offsets = [_write(builder, item) for item in value]
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+      builder.PrependUOffsetTRelative(offset)
+    return builder.EndVector()
+  # Children first: a flatbuffer is written from its end.
+  fields = {number: field if isinstance(field, int) else _write(builder, field)
+            for number, field in value.items()}
+  builder.StartObject(max(fields, default=-1) + 1)
+  for number, field in fields.items():
+    prepend = (builder.PrependInt8Slot if isinstance(value[number], int)
+               else builder.PrependUOffsetTRelativeSlot)
+    prepend(number, field, 0)
+  return builder.EndObject()

@@ -1,0 +1,91 @@
+"""`train.py --mode=eval` with what `task.inference` adds to one plain model.
+
+Model Garden's loop evaluates a graph on batches of one canvas. Copies, voting
+and ensembles need the image itself.
+"""
+
+import os
+from typing import Dict, Iterator, Tuple
+
+import numpy as np
+from official.core import config_definitions as cfg
+from official.core import task_factory
+import tensorflow as tf
+
+from panet_tf import factory
+from panet_tf import runs
+from panet_tf import files
+from panet_tf.training import progress
+from panet_tf.dataloaders import parser
+from panet_tf.data import shards
+from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import members
+from panet_tf.inference import predictor
+
+
+def evaluate_shards(params: cfg.ExperimentConfig,
+                    model_dir: str) -> Dict[str, float]:
+  """Predicts the validation shards on one device, and prints COCO's metrics.
+
+  They go to `metrics.json` in model_dir, and to TensorBoard where evaluation
+  during training puts its own.
+
+  Args:
+    params: the experiment; the models are those of `task.inference.ensemble`,
+      else the last checkpoint in model_dir.
+    model_dir: of the training.
+
+  Returns:
+    Metrics under Model Garden's names.
+
+  Raises:
+    InputError: a model, or shards of another annotation file.
+  """
+  task = task_factory.get_task(params.task)
+  task.build_metrics(training=False)
+  evaluator = task.coco_metric
+  detector = _detector(params, model_dir)
+  watch = progress.EvaluationProgress(evaluator.num_truth_images)
+  for source_id, image in _images(params.task.validation_data):
+    evaluator.add_image(source_id, detector.detect(image), *image.shape[:2])
+    watch(evaluator.num_images)
+  metrics = {name: float(x) for name, x in evaluator.result().items()}
+  progress.print_metrics(metrics)
+  _write(params, model_dir, metrics)
+  return metrics
+
+
+def _detector(params, model_dir):
+  options = params.task.inference
+  if options.ensemble:
+    return ensemble.Ensemble(members.read_listed(options.ensemble, options))
+  info_path = os.path.join(model_dir, files.DATASET_INFO)
+  info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
+  checkpoint = runs.find(model_dir)
+  if options.is_plain:
+    model = factory.build_panet(params.task.model)
+    runs.restore(model, checkpoint)
+    return predictor.Predictor(model, params, info)
+  return ensemble.Ensemble([members.Member(
+      checkpoint, params,
+      runs.categories_of(info, params.task.model.num_classes))])
+
+
+def _images(data: cfg.DataConfig) -> Iterator[Tuple[bytes, np.ndarray]]:
+  """Source ids and images [H, W, 3] uint8 of shards, in their order."""
+  decoder = parser.Decoder(
+      False, data.decoder.get().regenerate_source_id)
+  records = tf.data.TFRecordDataset(shards.shard_paths(data.input_path))
+  for example in records.map(decoder.decode).prefetch(2):
+    yield example['source_id'].numpy(), example['image'].numpy()
+
+
+def _write(params, model_dir, metrics):
+  files.write_json(os.path.join(model_dir, 'metrics.json'), metrics)
+  step = os.path.basename(runs.find(model_dir)).rpartition('-')[2]
+  folder = os.path.join(model_dir, params.trainer.validation_summary_subdir)
+  writer = tf.summary.create_file_writer(folder)
+  with writer.as_default(int(step) if step.isdecimal() else 0):
+    for name, value in metrics.items():
+      tf.summary.scalar(name, value)
+  writer.close()

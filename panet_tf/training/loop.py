@@ -1,0 +1,190 @@
+"""One run of an experiment: strategy, task, Orbit's loop, resume."""
+
+import os
+from typing import Any, Dict, Sequence
+
+from official.common import distribute_utils
+from official.core import config_definitions as cfg
+from official.core import task_factory
+from official.core import train_lib
+from official.core import train_utils
+from official.modeling import performance
+import tensorflow as tf
+import tf_keras
+
+from panet_tf import errors
+from panet_tf.configs import experiments
+from panet_tf import files
+from panet_tf.configs import inference as inference_config
+from panet_tf.training import progress
+from panet_tf.training import task as _  # Registers PANetTask.
+from panet_tf.configs import stages
+from panet_tf.data import tfrecord
+from panet_tf.training import evaluate_shards
+
+
+def run(experiment: str, mode: str, model_dir: str,
+        config_files: Sequence[str] = (), params_override: str = '',
+        tpu: str = ''):
+  """Trains and evaluates.
+
+  Args:
+    experiment: registered name.
+    mode: train, eval (with what `task.inference` says), train_and_eval,
+      continuous_eval (evaluates checkpoints as another process writes them) or
+      continuous_train_and_eval (evaluates after every checkpoint instead of
+      every `validation_interval`).
+    model_dir: checkpoints, summaries, params.yaml, metrics. A run found there
+      is gone on with.
+    config_files: see `configs.experiments.read`.
+    params_override: see `configs.experiments.read`.
+    tpu: address of a TPU.
+
+  Raises:
+    InputError: for any mistake in the arguments, the data or the checkpoint.
+  """
+  params = experiments.read(experiment, config_files, params_override, tpu)
+  if mode == 'continuous_train_and_eval':
+    mode = 'train_and_eval'
+    params.override({'trainer': {
+        'validation_interval': params.trainer.checkpoint_interval}})
+  info = prepare(params, mode)
+  _check_model_dir(params, mode, model_dir)
+  if 'train' in mode:
+    train_utils.serialize_config(params, model_dir)
+    if info:
+      files.write_json(os.path.join(model_dir, files.DATASET_INFO), info)
+  if params.task.seed is not None:
+    tf_keras.utils.set_random_seed(params.task.seed)
+  if params.runtime.mixed_precision_dtype:
+    performance.set_mixed_precision_policy(
+        params.runtime.mixed_precision_dtype)
+  strategy = distribute_utils.get_distribution_strategy(
+      distribution_strategy=params.runtime.distribution_strategy,
+      all_reduce_alg=params.runtime.all_reduce_alg,
+      num_gpus=params.runtime.num_gpus,
+      tpu_address=params.runtime.tpu)
+  if mode == 'eval' and (not params.task.inference.is_plain
+                         or params.task.validation_data.parser.pad_to):
+    evaluate_shards.evaluate_shards(params, model_dir)
+    return
+  with strategy.scope():
+    task = task_factory.get_task(params.task, logging_dir=model_dir)
+  _run_loop(params, strategy, task, mode, model_dir)
+
+
+def prepare(params: cfg.ExperimentConfig, mode: str) -> Dict[str, Any]:
+  """Checks data and options, and fills in what the data set knows.
+
+  Args:
+    params: changed in place, locked afterwards.
+    mode: of `run`.
+
+  Returns:
+    The data set's description, or None for shards that have none.
+
+  Raises:
+    InputError: for missing shards, damaged shards or an option out of range.
+  """
+  task = params.task
+  used = [data for data, part in (
+      (task.train_data, 'train'), (task.validation_data, 'eval'))
+          if part in mode]
+  for data in used:
+    tfrecord.check_shards(tfrecord.shard_paths(data.input_path))
+  info = tfrecord.read_dataset_info(used[0].input_path)
+  if info:
+    num_classes = len(info['categories']) + 1
+    if task.model.num_classes not in (0, num_classes):
+      raise errors.InputError(
+          f'task.model.num_classes is {task.model.num_classes}, but the data '
+          f'{used[0].input_path} has {num_classes - 1} categories: it must be '
+          f'{num_classes} (with background), or 0 to take it from the data')
+    task.model.num_classes = num_classes
+  if not task.model.num_classes:
+    raise errors.InputError(
+        f'task.model.num_classes is 0 and {used[0].input_path} has no '
+        '.dataset.json beside it: set it to the number of categories plus 1')
+  task.model.check()
+  stages.check_task(task, used)
+  inference_config.apply(task)
+  if task.seed is not None:
+    task.train_data.seed = task.seed
+    task.train_data.deterministic = True
+  params.validate()
+  params.lock()
+  return info
+
+
+def _check_model_dir(params, mode, model_dir):
+  """A checkpoint of another model must not be restored by half."""
+  path = os.path.join(model_dir, files.PARAMS)
+  if not tf.train.latest_checkpoint(model_dir):
+    if mode == 'eval':
+      raise errors.InputError(
+          f'model_dir {model_dir} has no checkpoint to evaluate')
+    return
+  if not os.path.exists(path):
+    return
+  before = files.read_yaml(path)['task']['model']
+  changed = _difference(before, params.task.model.as_dict())
+  if changed:
+    raise errors.InputError(
+        f'model_dir {model_dir} holds a run of another model: {changed}; '
+        'use another model_dir or the configuration of that run')
+
+
+# These shape no weight, so a trained model may be evaluated with others.
+_FREE = ('detection_generator', 'roi_generator', 'roi_sampler', 'mask_sampler',
+         'input_size')
+
+
+def _difference(before, after, prefix='task.model'):
+  for key, value in after.items():
+    if key in _FREE or key not in before:
+      continue
+    if isinstance(value, dict) and isinstance(before[key], dict):
+      found = _difference(before[key], value, f'{prefix}.{key}')
+      if found:
+        return found
+    elif before[key] != value:
+      return f'{prefix}.{key} was {before[key]!r} and is {value!r}'
+  return ''
+
+
+class _Runner(train_lib.OrbitExperimentRunner):
+  """Model Garden's, but every worker starts from the run's last checkpoint.
+
+  There only the chief looks into model_dir; the others save to a folder of
+  their own and look for a checkpoint in that. They would go on from new
+  weights, and do not even get there: restoring takes collectives.
+  """
+
+  def _maybe_build_checkpoint_manager(self):
+    manager = super()._maybe_build_checkpoint_manager()
+    if manager and manager.directory != self.model_dir:
+      restore_or_initialize = manager.restore_or_initialize
+      manager.restore_or_initialize = lambda: (
+          self._restore_latest() or restore_or_initialize())
+    return manager
+
+  def _restore_latest(self):
+    path = tf.train.latest_checkpoint(self.model_dir)
+    if path:
+      self.trainer.checkpoint.restore(path)
+    return path
+
+
+def _run_loop(params, strategy, task, mode, model_dir):
+  """Hands everything to Orbit, through Model Garden's runner."""
+  watch = progress.TrainProgress(
+      params.trainer.train_steps, params.task.train_data.global_batch_size)
+  runner = _Runner(
+      distribution_strategy=strategy,
+      task=task,
+      mode=mode,
+      params=params,
+      model_dir=model_dir,
+      train_actions=[watch] if 'train' in mode else [])
+  watch.start(runner.trainer.global_step)
+  runner.run()

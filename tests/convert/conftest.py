@@ -1,6 +1,0 @@
-"""Puts this folder's helpers on the path; pytest itself adds none."""
-
-import pathlib
-import sys
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))

@@ -1,0 +1,125 @@
+"""Augmented copies: where things lie in them, and the way back."""
+
+import numpy as np
+import pytest
+
+from panet_tf.inference import preprocessing
+from panet_tf.inference.suite import stages
+from panet_tf.inference.suite import views as views_lib
+from panet_tf.structures import paste_masks
+
+PAPER = views_lib.Augmentation((600, 800, 1000, 1200), 1400, True)
+
+
+def _rule(canvas=(1024, 1024), fit=None, short_edge=800, long_edge=1000):
+  return preprocessing.Preprocessing(
+      canvas=canvas, fit=fit, short_edge=None if fit else short_edge,
+      long_edge=None if fit else long_edge, mean=(0., 0., 0.),
+      stddev=(1., 1., 1.))
+
+
+def test_copies_are_those_of_the_paper():
+  views = PAPER.views((480, 640), _rule())
+  assert [view.flip for view in views] == [False] * 4 + [True] * 4
+  assert [tuple(view.size) for view in views[:4]] == [
+      (600, 800), (800, 1067), (1000, 1333), (1050, 1400)]
+  assert [view.canvas for view in views[:4]] == [
+      (640, 832), (832, 1152), (1024, 1408), (1152, 1408)]
+  views = PAPER.views((640, 480), _rule())
+  assert tuple(views[0].size) == (800, 600) and views[0].canvas == (832, 640)
+
+
+def test_no_copy_is_the_models_own():
+  rule = _rule()
+  (view,) = views_lib.Augmentation().views((300, 500), rule)
+  assert view.canvas == (1024, 1024) and not view.flip
+  assert view.scale == rule.scale(300, 500) == np.float32(2.0)
+
+
+@pytest.mark.parametrize('scale', [1.0, 600])
+def test_a_copy_at_the_models_own_scale_is_the_models_own(scale):
+  rule = _rule(canvas=(1024, 1024))
+  (own,) = views_lib.Augmentation().views((300, 500), rule)
+  (view,) = views_lib.Augmentation((scale,), 1000).views(
+      (300, 500), rule)
+  assert view == own
+
+
+def test_factors_are_of_the_models_own_scale():
+  views = views_lib.Augmentation((0.5, 1.0, 1.5)).views(
+      (100, 200), _rule(canvas=(256, 256), fit=(256, 256)))
+  assert [tuple(view.size) for view in views] == [
+      (64, 128), (128, 256), (192, 384)]
+  assert [view.canvas for view in views] == [(64, 128), (256, 256), (192, 384)]
+
+
+@pytest.mark.parametrize('image_size', [(480, 640), (333, 77), (1000, 1400)])
+def test_a_box_comes_back_from_every_copy(image_size):
+  rng = np.random.default_rng(0)
+  height, width = image_size
+  low = rng.uniform(0, 0.7, [200, 2]) * image_size
+  boxes = np.float32(np.concatenate(
+      [low, low + rng.uniform(0.01, 0.3, [200, 2]) * image_size], 1))
+  for view in PAPER.views(image_size, _rule()):
+    there = np.float32(view.boxes_to_view(boxes))
+    assert np.all(there[:, 2:] > there[:, :2])
+    back = view.boxes_to_image(there)
+    np.testing.assert_allclose(back, boxes, rtol=0, atol=1e-4)
+    # From network pixels to the image and back, nothing at all is lost.
+    np.testing.assert_array_equal(np.float32(view.boxes_to_view(back)), there)
+    whole = view.boxes_to_view(np.array([0, 0, height, width]))
+    # A copy's scale is a float32, as in the model's own input.
+    np.testing.assert_allclose(whole, [0, 0, *view.size], rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize('flip', [False, True])
+@pytest.mark.parametrize('scale', [0.5, 1.0, 1.7])
+def test_a_mask_comes_back_from_every_copy(flip, scale):
+  """A wedge is drawn; what a perfect mask head sees of it is mapped back."""
+  image_size, box = (220, 300), np.array([40., 60., 180., 270.])
+  inside = np.zeros(image_size, bool)
+  for row in range(40, 180):
+    inside[row, 60:60 + 210 * (row - 39) // 140] = True
+  rule = _rule(canvas=(256, 320), fit=image_size)
+  views = views_lib.Augmentation((scale,), flip=True).views(
+      image_size, rule)
+  view = views[flip]
+  assert view.flip == flip
+  drawn = np.repeat(255 * inside[..., np.newaxis].astype(np.uint8), 3, 2)
+  pixels, info = stages.prepare(view.canvas)(
+      drawn[:, ::-1] if flip else drawn, view.scale)
+  np.testing.assert_array_equal(info[0, 1], view.size)
+  # The network's input is normalised; black is its least value.
+  pixels = pixels[0, :, :, 0].numpy()
+  seen = (pixels - pixels.min()) / np.ptp(pixels)
+  there = view.boxes_to_view(box)
+  head = _cells(seen, there, 280)
+  mask = view.masks_to_image(head[np.newaxis])[0]
+  found = paste_masks.paste_mask(
+      mask, view.boxes_to_image(there), *image_size).astype(bool)
+  iou = (found & inside).sum() / (found | inside).sum()
+  assert iou >= (0.999 if scale == 1.0 else 0.99)
+
+
+def _cells(image, box, size):
+  """Bilinear samples at the centres of the box's cells."""
+  rows = box[0] + (np.arange(size) + 0.5) / size * (box[2] - box[0]) - 0.5
+  columns = box[1] + (np.arange(size) + 0.5) / size * (box[3] - box[1]) - 0.5
+  sampled = np.zeros([size, size])
+  for i, y in enumerate(rows):
+    for j, x in enumerate(columns):
+      a, b = int(np.floor(y)), int(np.floor(x))
+      for r, c in ((a, b), (a, b + 1), (a + 1, b), (a + 1, b + 1)):
+        value = image[np.clip(r, 0, image.shape[0] - 1),
+                      np.clip(c, 0, image.shape[1] - 1)]
+        sampled[i, j] += value * (1 - abs(y - r)) * (1 - abs(x - c))
+  return sampled
+
+
+def test_masks_of_a_mirrored_copy_are_mirrored():
+  views = views_lib.Augmentation(flip=True).views(
+      (64, 64), _rule())
+  masks = np.arange(24.).reshape(2, 3, 4)
+  np.testing.assert_array_equal(views[0].masks_to_image(masks), masks)
+  np.testing.assert_array_equal(
+      views[1].masks_to_image(masks), np.flip(masks, 2))
