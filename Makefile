@@ -17,10 +17,10 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 
 install: $(VENV)/installed
 
-$(VENV)/installed: setup.py constraints.txt
+$(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[test,lint]'
 	touch $@
 
 $(VENV217)/installed: tests/serving/formats/tf217_requirements.txt

@@ -20,8 +20,8 @@ from absl import flags
 from absl import logging
 
 from panet_tf.cli import front_end
-from panet_tf.serving import exporter
 from panet_tf.serving import export_options
+from panet_tf.serving import exporter
 
 flags.DEFINE_string(
     'experiment', '', 'Registered name; default: params.yaml beside the '

@@ -28,6 +28,7 @@ THREADS = 2
 def ours(kind, height, width, channels):
   """Forward and forward + backward of 'plain', 'v1' or 'v2'."""
   import tensorflow as tf  # pylint: disable=import-outside-toplevel
+
   from panet_tf.modeling.layers import deformable_conv  # pylint: disable=import-outside-toplevel
   tf.config.threading.set_intra_op_parallelism_threads(THREADS)
   normal = lambda *shape, scale=1.: tf.random.stateless_normal(

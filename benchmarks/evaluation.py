@@ -185,6 +185,7 @@ class Watch:
 def run_ours(num_images, watch):
   """panet_tf's evaluator."""
   import faster_coco_eval
+
   from panet_tf.evaluation import coco
   from panet_tf.evaluation import coco_evaluator
   assert 'tensorflow' not in sys.modules

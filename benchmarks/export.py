@@ -19,11 +19,11 @@ import numpy as np
 
 from panet_tf.data import image_bytes
 from panet_tf.evaluation import evaluate
-from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
+from panet_tf.prediction import image_files
 from panet_tf.prediction import predict
-from panet_tf.serving import exporter
 from panet_tf.serving import export_options
+from panet_tf.serving import exporter
 
 FORMATS = {
     'saved_model': dict(format='saved_model'),

@@ -25,8 +25,8 @@ import tqdm
 from panet_tf.data import coco_json
 from panet_tf.data import image_bytes
 from panet_tf.evaluation import coco
-from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
+from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 
 

@@ -40,10 +40,7 @@ def dataset(experiment):
   """Batches of (image, labels) of an experiment, with the flags' options."""
   from official.core import exp_factory
   from official.core import task_factory
-  import official.vision.configs.maskrcnn  # pylint: disable=unused-import
-  import official.vision.tasks.maskrcnn  # pylint: disable=unused-import
-  import panet_tf.configs.experiments  # pylint: disable=unused-import
-  import panet_tf.training.task  # pylint: disable=unused-import
+
   params = exp_factory.get_exp_config(experiment)
   parser = {'aug_rand_hflip': True,
             'max_num_instances': FLAGS.max_num_instances}

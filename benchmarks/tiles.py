@@ -16,12 +16,12 @@ import time
 
 import numpy as np
 
-from panet_tf.structures import detections as detections_lib
 from panet_tf.data import image_bytes
 from panet_tf.inference import detector as detector_lib
-from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
 from panet_tf.inference.suite import tiles
+from panet_tf.prediction import image_files
+from panet_tf.structures import detections as detections_lib
 from panet_tf.structures import mask_windows
 
 _NEAR_BORDER = 2  # Pixels.

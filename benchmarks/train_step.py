@@ -17,13 +17,11 @@ from absl import app
 from absl import flags
 from official.core import exp_factory
 from official.core import task_factory
-from official.vision.configs import maskrcnn as _  # Registers the peer.
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.configs import experiments
-from panet_tf.training import task as panet_task
+from panet_tf.dataloaders import factory as input_factory
 
 flags.DEFINE_integer('repeats', 12, 'Timed steps of each model.')
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from panet_tf.inference.suite import mask_voting
-from panet_tf.structures import mask_windows
 from panet_tf.inference.suite import voting
+from panet_tf.structures import mask_windows
 
 _HEIGHT, _WIDTH, _OBJECTS, _VIEWS, _CELLS = 800, 1200, 100, 8, 28
 _CLASSES = 10

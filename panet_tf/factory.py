@@ -1,24 +1,23 @@
 """Configuration to model. The only file that knows both."""
 
-from typing import Optional, Union
 
-import tf_keras
 from official.vision.modeling import factory as official_factory
+import tf_keras
 
 from panet_tf.configs import panet as panet_config
 from panet_tf.modeling import adaptive_feature_pooling as pooling
-from panet_tf.modeling import decoder as neck
 from panet_tf.modeling import box_head
+from panet_tf.modeling import decoder as neck
 from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling import mask_sampler
-from panet_tf.modeling.layers import normalization
 from panet_tf.modeling import panet_model
+from panet_tf.modeling.backbones import resnet
+from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.proposals import portable_generators
 from panet_tf.modeling.proposals import roi_generator
 from panet_tf.modeling.proposals import rpn_head
 from panet_tf.modeling.proposals import rpn_model
 from panet_tf.modeling.proposals import stored_proposals
-from panet_tf.modeling.backbones import resnet
 
 _GROUP_NORM_EPSILON = 1e-5  # GroupNorm paper; Model Garden has no field for it.
 _RPN_PARTS = ('backbone', 'decoder', 'rpn_head', 'roi_generator', 'min_level',
@@ -27,8 +26,8 @@ _RPN_PARTS = ('backbone', 'decoder', 'rpn_head', 'roi_generator', 'min_level',
 
 def build_panet(
     config: panet_config.PANet,
-    kernel_regularizer: Optional[tf_keras.regularizers.Regularizer] = None,
-) -> Union[panet_model.PANetModel, rpn_model.RPNModel]:
+    kernel_regularizer: tf_keras.regularizers.Regularizer | None = None,
+) -> panet_model.PANetModel | rpn_model.RPNModel:
   """Builds PANet, or with all switches off Mask R-CNN; or one stage of it.
 
   Args:

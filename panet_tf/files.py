@@ -1,9 +1,10 @@
 """Names of the files of a run, and writing files whole or not at all."""
 
+from collections.abc import Iterator
 import contextlib
 import json
 import os
-from typing import Any, Iterator
+from typing import Any
 
 import yaml
 

@@ -1,7 +1,8 @@
 """Finding a checkpoint, and restoring all of a model from it or nothing."""
 
+from collections.abc import Mapping, Sequence
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 from official.core import config_definitions as cfg
 import tensorflow as tf
@@ -88,8 +89,8 @@ def _different(wanted, given, field):
       for key, value in wanted.items())), '')
 
 
-def categories_of(info: Dict[str, Any],
-                  num_classes: int) -> List[Dict[str, Any]]:
+def categories_of(info: dict[str, Any],
+                  num_classes: int) -> list[dict[str, Any]]:
   """Categories in order of label; shards without names give numbers.
 
   Raises:
@@ -107,7 +108,7 @@ def categories_of(info: Dict[str, Any],
           for label in range(1, num_classes)]
 
 
-_Run = Tuple[str, cfg.ExperimentConfig, Optional[Dict[str, Any]]]
+_Run = tuple[str, cfg.ExperimentConfig, dict[str, Any] | None]
 
 
 def read_run(*args, **kwargs) -> _Run:

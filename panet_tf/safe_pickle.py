@@ -5,14 +5,15 @@ a pickle can run any code. Here a name in it stands for one of a few classes of
 this file, which only keep what they are given, or the file is refused.
 """
 
+from collections.abc import Callable, Mapping
 import pickle
-from typing import Any, BinaryIO, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from panet_tf import errors
 
-Names = Mapping[Tuple[str, str], Callable[..., Any]]
+Names = Mapping[tuple[str, str], Callable[..., Any]]
 
 _KINDS = 'biuf'  # Of NumPy data types: bool, signed, unsigned, float.
 
@@ -99,7 +100,7 @@ def _bytes(value) -> bytes:
   return value.encode('latin1') if isinstance(value, str) else bytes(value)
 
 
-def _names() -> Dict[Tuple[str, str], Callable[..., Any]]:
+def _names() -> dict[tuple[str, str], Callable[..., Any]]:
   names = {
       ('collections', 'OrderedDict'): Dict_,
       # Bytes, as Python 3 writes them for Python 2.
@@ -134,8 +135,8 @@ class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
     return self._names[module, name]
 
 
-def load(reader: Reader, path: str, names: Optional[Names] = None,
-         persistent_load: Optional[Callable[[Any], Any]] = None) -> Any:
+def load(reader: Reader, path: str, names: Names | None = None,
+         persistent_load: Callable[[Any], Any] | None = None) -> Any:
   """Reads one pickle from where a file stands.
 
   Args:

@@ -22,8 +22,13 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 # pylint: disable-next=wrong-import-position,unused-import
-from tests.support.exported import (images, reference, tiny_full_image_masks, tiny_onnx,
-                      tiny_run, tiny_saved_model, tiny_tflite)
+from tests.support.exported import images
+from tests.support.exported import reference
+from tests.support.exported import tiny_full_image_masks
+from tests.support.exported import tiny_onnx
+from tests.support.exported import tiny_run
+from tests.support.exported import tiny_saved_model
+from tests.support.exported import tiny_tflite
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0],

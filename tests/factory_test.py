@@ -7,21 +7,21 @@ import re
 from unittest import mock
 
 import numpy as np
-import pytest
-import tensorflow as tf
-import tf_keras
-
-from tests.support import tiny
 from official.vision.configs import common
 from official.vision.configs import maskrcnn
 from official.vision.modeling import factory as official_factory
 from official.vision.modeling.layers import detection_generator
 from official.vision.modeling.layers import roi_generator
-from panet_tf.configs import panet
-from panet_tf.configs import experiments
+import pytest
+import tensorflow as tf
+import tf_keras
+
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf.configs import experiments
+from panet_tf.configs import panet
 from panet_tf.modeling import adaptive_feature_pooling as pooling
+from tests.support import tiny
 
 OFF = dict(bottom_up_path=False, adaptive_feature_pooling=False,
            fully_connected_fusion=False, box_head='2fc')
@@ -66,7 +66,7 @@ def name_of(variable):
   return re.sub(r'^pa_net_model(_\d+)?/', '', variable.name)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def shapes(**switches):
   """{name: shape} of the trainable variables of a tiny model."""
   make = (tiny.group_params if switches.get('normalization') == 'group'

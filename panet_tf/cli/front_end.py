@@ -1,8 +1,9 @@
 """A person's mistake becomes one line on stderr."""
 
+from collections.abc import Callable
 import re
 import sys
-from typing import Any, Callable
+from typing import Any
 
 import tensorflow as tf
 

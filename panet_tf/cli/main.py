@@ -26,12 +26,12 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 
 # Verbs import what they need, so that `panet --help` does not load TensorFlow.
 # pylint: disable=g-import-not-at-top
+from panet_tf import errors
 from panet_tf.cli import convert_weights
 from panet_tf.cli import data
 from panet_tf.cli import evaluate
 from panet_tf.cli import predict as predict_lib
 from panet_tf.cli import propose
-from panet_tf import errors
 from panet_tf.cli import serve_client
 
 

@@ -1,7 +1,8 @@
 """Flags that name a model, and how images go through it."""
 
 import argparse
-from typing import Any, Callable, Dict
+from collections.abc import Callable
+from typing import Any
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -41,7 +42,7 @@ def add_model_arguments(parser: argparse.ArgumentParser):
                       'is reported, and the exit code is 1')
 
 
-def model_arguments(args: argparse.Namespace) -> Dict[str, Any]:
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
   """What `add_model_arguments` added, as arguments of `predict`."""
   return dict(
       models=args.models, experiment=args.experiment,

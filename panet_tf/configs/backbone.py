@@ -1,7 +1,8 @@
 """The options of the backbone, and of the pixels that its weights expect."""
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, List, Sequence
+from typing import Any
 
 from official.modeling import hyperparams
 
@@ -45,7 +46,7 @@ class Backbone(hyperparams.Config):
   stride_in_1x1: bool = False
   frozen_stages: int = 0
   normalization: str = ''
-  deformable_stages: List[int] = dataclasses.field(default_factory=list)
+  deformable_stages: list[int] = dataclasses.field(default_factory=list)
   modulated: bool = False
 
   def check(self):
@@ -91,8 +92,8 @@ class Pixels(hyperparams.Config):
     stddev: the same. Empty: 58.395, 57.12, 57.375.
   """
   color_order: str = 'rgb'
-  mean: List[float] = dataclasses.field(default_factory=list)
-  stddev: List[float] = dataclasses.field(default_factory=list)
+  mean: list[float] = dataclasses.field(default_factory=list)
+  stddev: list[float] = dataclasses.field(default_factory=list)
 
   def check(self):
     """Raises InputError for what is no preprocessing."""

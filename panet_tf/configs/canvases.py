@@ -1,7 +1,6 @@
 """The padded network inputs that a configuration asks for."""
 
 import re
-from typing import List
 
 from panet_tf import errors
 
@@ -34,7 +33,7 @@ def parse_canvases(options, is_training):
   return canvases
 
 
-def canvas_size(input_size: List[int], long_edge: int) -> List[int]:
+def canvas_size(input_size: list[int], long_edge: int) -> list[int]:
   """Height and width of the padded network input, multiples of 64."""
   height, width = (long_edge, long_edge) if long_edge else input_size[:2]
   return [-(-edge // _COARSEST_STRIDE) * _COARSEST_STRIDE

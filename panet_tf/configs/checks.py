@@ -1,6 +1,7 @@
 """Checks that all options share."""
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from panet_tf import errors
 

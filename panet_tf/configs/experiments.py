@@ -1,8 +1,8 @@
 """The experiments, and how one is read with its overrides."""
 
+from collections.abc import Sequence
 import dataclasses
 import os
-from typing import List, Sequence
 
 from official.core import config_definitions as cfg
 from official.core import exp_factory
@@ -12,7 +12,12 @@ from official.vision.configs import maskrcnn
 from panet_tf import errors
 from panet_tf.configs import official_release
 from panet_tf.configs import overrides
-from panet_tf.configs.panet import Backbone, DataConfig, Neck, PANet, PANetTask, Parser
+from panet_tf.configs.panet import Backbone
+from panet_tf.configs.panet import DataConfig
+from panet_tf.configs.panet import Neck
+from panet_tf.configs.panet import PANet
+from panet_tf.configs.panet import PANetTask
+from panet_tf.configs.panet import Parser
 
 EXPERIMENTS = []
 
@@ -23,7 +28,7 @@ def _experiment(function):
   return exp_factory.register_config_factory(function.__name__)(function)
 
 
-def _trainer(steps: List[int], learning_rates: List[float], *,
+def _trainer(steps: list[int], learning_rates: list[float], *,
              warmup_steps: int = 500, steps_per_loop: int = 100,
              validation_interval: int = 10000,
              checkpoint_interval: int = 2000) -> cfg.TrainerConfig:
@@ -49,7 +54,7 @@ def _trainer(steps: List[int], learning_rates: List[float], *,
 
 
 def _on_all_devices(model: PANet, trainer: cfg.TrainerConfig, *,
-                    data: List[str], batch_size: int, train: Parser,
+                    data: list[str], batch_size: int, train: Parser,
                     evaluation: Parser) -> cfg.ExperimentConfig:
   """`data`: the ground truth's file, prefixes of the shards of both splits."""
   task = PANetTask(
@@ -66,7 +71,7 @@ def _on_all_devices(model: PANet, trainer: cfg.TrainerConfig, *,
       runtime=cfg.RuntimeConfig(distribution_strategy='mirrored'))
 
 
-def _coco(model: PANet, steps: List[int]) -> cfg.ExperimentConfig:
+def _coco(model: PANet, steps: list[int]) -> cfg.ExperimentConfig:
   """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
   return _on_all_devices(
       model, _trainer(steps, [0.02, 0.002]), batch_size=16,

@@ -1,7 +1,7 @@
 """Options of prediction beyond one run of one model: `task.inference`."""
 
 import dataclasses
-from typing import Any, List, Optional
+from typing import Any
 
 from official.modeling import hyperparams
 
@@ -61,7 +61,7 @@ class Inference(hyperparams.Config):
     feature_cache_gib: features kept for the masks; beyond it they are computed
       a second time.
   """
-  scales: List[float] = dataclasses.field(default_factory=list)
+  scales: list[float] = dataclasses.field(default_factory=list)
   long_edge: int = 1400
   flip: bool = False
   box_voting: bool = False
@@ -73,9 +73,9 @@ class Inference(hyperparams.Config):
   soft_nms: str = ''
   soft_nms_sigma: float = 0.5
   tighten_boxes: bool = False
-  score_threshold: Optional[float] = None
-  max_detections: Optional[int] = None
-  ensemble: List[EnsembleMember] = dataclasses.field(default_factory=list)
+  score_threshold: float | None = None
+  max_detections: int | None = None
+  ensemble: list[EnsembleMember] = dataclasses.field(default_factory=list)
   ensemble_merge: str = 'mean'
   one_model_at_a_time: bool = False
   feature_cache_gib: float = 4.0

@@ -8,13 +8,12 @@ The switches of the paper (section 3, Tables 3 to 5) are plain fields of
 
 import dataclasses
 import functools
-from typing import List, Optional
 
 from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
 
-from panet_tf.configs import backbone as backbone_lib
 from panet_tf import errors
+from panet_tf.configs import backbone as backbone_lib
 from panet_tf.configs import inference as inference_config
 from panet_tf.configs import stages as stages_lib
 
@@ -213,10 +212,10 @@ class Parser(maskrcnn.Parser):
     aligned_masks: mask targets sampled at the centres of their cells. False is
       Model Garden's crop, up to half an image pixel off.
   """
-  short_edge: List[int] = dataclasses.field(default_factory=list)
-  short_edge_choices: List[int] = dataclasses.field(default_factory=list)
+  short_edge: list[int] = dataclasses.field(default_factory=list)
+  short_edge_choices: list[int] = dataclasses.field(default_factory=list)
   long_edge: int = 0
-  canvases: List[str] = dataclasses.field(default_factory=list)
+  canvases: list[str] = dataclasses.field(default_factory=list)
   pad_to: int = 0
   aligned_masks: bool = True
 
@@ -275,5 +274,5 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       default_factory=lambda: maskrcnn.Losses(l2_weight_decay=1e-4))
   inference: inference_config.Inference = dataclasses.field(
       default_factory=inference_config.Inference)
-  seed: Optional[int] = None
-  init_labels: List[int] = dataclasses.field(default_factory=list)
+  seed: int | None = None
+  init_labels: list[int] = dataclasses.field(default_factory=list)

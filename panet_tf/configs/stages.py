@@ -6,7 +6,8 @@ for convenient ablation and fair comparison, i.e., the backbone is not shared
 with object detection/instance segmentation".
 """
 
-from typing import Any, Iterable
+from collections.abc import Iterable
+from typing import Any
 
 from panet_tf import errors
 

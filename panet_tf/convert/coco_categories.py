@@ -4,7 +4,7 @@ Classes of the released models are their places in this order, from 1 on.
 https://cocodataset.org/#format-data (instances_val2017.json, `categories`)
 """
 
-from typing import Any, Dict, List
+from typing import Any
 
 CATEGORIES = {
     1: 'person', 2: 'bicycle', 3: 'car', 4: 'motorcycle', 5: 'airplane',
@@ -27,7 +27,7 @@ CATEGORIES = {
     90: 'toothbrush'}
 
 
-def labelled() -> List[Dict[str, Any]]:
+def labelled() -> list[dict[str, Any]]:
   """{'label', 'id', 'name'} of each, as `dataset.json` has them."""
   return [{'label': label, 'id': category_id, 'name': name}
           for label, (category_id, name) in enumerate(CATEGORIES.items(), 1)]

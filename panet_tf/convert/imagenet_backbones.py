@@ -10,24 +10,25 @@ last is written beside them, where `task.initialize` looks for it.
                .pth with torchvision's keys (resnet50_caffe.pth of the release)
 """
 
+from collections.abc import Iterator, Mapping
 import itertools
 import os
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import yaml
 
-from panet_tf import runs
-from panet_tf.configs import panet as panet_config
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf import runs
+from panet_tf.configs import panet as panet_config
 from panet_tf.convert import sources
 from panet_tf.convert import weights
 from panet_tf.modeling.backbones import resnet
 
 
-def convert(source: str, path: str, output_dir: str) -> Dict[str, Any]:
+def convert(source: str, path: str, output_dir: str) -> dict[str, Any]:
   """Converts one classifier; its last layer is left out.
 
   Args:
@@ -106,7 +107,7 @@ def _set_norm(norm, given: Mapping[str, np.ndarray], epsilon: float):
   norm.moving_variance.assign(variance)
 
 
-def _places(backbone) -> Iterator[Tuple[sources.Place, Any]]:
+def _places(backbone) -> Iterator[tuple[sources.Place, Any]]:
   """Every `ConvNorm` of a ResNet, and where it is."""
   yield sources.STEM, backbone.stem
   for level, blocks in backbone.stages.items():
@@ -117,7 +118,7 @@ def _places(backbone) -> Iterator[Tuple[sources.Place, Any]]:
         yield sources.Place(int(level), i, name), getattr(block, name)
 
 
-def architecture(opened: sources.Source, path: str) -> Dict[str, Any]:
+def architecture(opened: sources.Source, path: str) -> dict[str, Any]:
   """Fields of `configs.panet.Backbone` that a file's keys and shapes tell."""
 
   def has(*place):

@@ -5,19 +5,20 @@ its modules, `Conv_Body` to `Mask_Outs`; their batch norms are affine pairs with
 the statistics folded in.
 """
 
+from collections.abc import Iterator
 import operator
 import os
-from typing import Any, Iterator, List
+from typing import Any
 
+import numpy as np
 from official.core import config_definitions as cfg
 from official.core import train_utils
-import numpy as np
 import tensorflow as tf
 
 from panet_tf import errors
-from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
+from panet_tf.configs import experiments
 from panet_tf.configs import official_release
 from panet_tf.convert import coco_categories
 from panet_tf.convert import torch_file
@@ -34,7 +35,7 @@ _FIXED = ('bottom_up_path', 'adaptive_feature_pooling', 'fuse_after',
 
 
 def convert(checkpoint: str, config: str, output_dir: str,
-            params_override: str = '') -> List[str]:
+            params_override: str = '') -> list[str]:
   """Converts one model.
 
   Args:

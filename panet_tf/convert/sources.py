@@ -1,8 +1,9 @@
 """Who trained a classifier: names of its weights, and what it is fed with."""
 
+from collections.abc import Callable, Mapping
 import dataclasses
 import re
-from typing import Any, Callable, Dict, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
@@ -44,7 +45,7 @@ class Keys:
   variance: str = ''
   bias: str = ''
 
-  def norm(self) -> Dict[str, str]:
+  def norm(self) -> dict[str, str]:
     """{what: key} of all vectors."""
     return {name: key for name, key in dataclasses.asdict(self).items()
             if key and name != 'kernel'}
@@ -67,7 +68,7 @@ class Source:
   layout: str
   epsilon: float
   stride_in_1x1: bool
-  pixels: Dict[str, Any]
+  pixels: dict[str, Any]
 
 
 def read(source: str, path: str) -> Source:
@@ -161,7 +162,7 @@ def _keras(path):
                 'hwio', 1.001e-5, True, _PIXELS['keras'])
 
 
-def _hdf5(path) -> Dict[str, np.ndarray]:
+def _hdf5(path) -> dict[str, np.ndarray]:
   """{'layer/weight': array} of a file with weights or a whole model."""
   arrays, size = {}, 0
 
@@ -186,5 +187,5 @@ def _hdf5(path) -> Dict[str, np.ndarray]:
 
 
 _MOST_BYTES = 4 * 2**30
-SOURCES: Dict[str, Callable[[str], Source]] = {
+SOURCES: dict[str, Callable[[str], Source]] = {
     'keras': _keras, 'torchvision': _torchvision, 'caffe': _caffe}

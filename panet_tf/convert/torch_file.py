@@ -8,7 +8,7 @@ https://github.com/pytorch/pytorch/blob/main/torch/serialization.py
 
 import dataclasses
 import struct
-from typing import Any, Dict, List, Tuple
+from typing import Any
 import zipfile
 
 import numpy as np
@@ -49,8 +49,8 @@ class _Tensor:
   """A view of a storage; PyTorch's `_rebuild_tensor`."""
   storage: _Storage
   offset: int
-  shape: Tuple[int, ...]
-  stride: Tuple[int, ...]
+  shape: tuple[int, ...]
+  stride: tuple[int, ...]
 
   def check(self):
     """Raises ValueError for a view that leaves its storage, or repeats it."""
@@ -97,7 +97,7 @@ class _Storages:
   """The storages that a pickle refers to."""
 
   def __init__(self):
-    self.by_key: Dict[str, _Storage] = {}
+    self.by_key: dict[str, _Storage] = {}
 
   def load(self, pid: Any) -> _Storage:
     """A `persistent_load`: ('storage', type, key, device, numel[, view])."""
@@ -111,7 +111,7 @@ class _Storages:
     return storage
 
 
-def state_dict(path: str, key: str = '') -> Dict[str, np.ndarray]:
+def state_dict(path: str, key: str = '') -> dict[str, np.ndarray]:
   """Tensors of a checkpoint by name.
 
   Args:
@@ -199,7 +199,7 @@ def _open(archive, info, path):
   return archive.open(info)
 
 
-def _selected(tree: Any, path: str, key: str) -> Dict[str, _Tensor]:
+def _selected(tree: Any, path: str, key: str) -> dict[str, _Tensor]:
   """The tensors of a dictionary, or of the one at its `key`."""
   found = tree.get(key) if key and isinstance(tree, dict) else tree
   if not isinstance(found, dict):
@@ -211,7 +211,7 @@ def _selected(tree: Any, path: str, key: str) -> Dict[str, _Tensor]:
           if isinstance(value, _Tensor)}
 
 
-def _storages_of(tensors: Dict[str, _Tensor]) -> List[_Storage]:
+def _storages_of(tensors: dict[str, _Tensor]) -> list[_Storage]:
   return list({id(t.storage): t.storage for t in tensors.values()}.values())
 
 

@@ -4,11 +4,11 @@
 skips what it does not know, and a typing error then costs points of AP.
 """
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import os
 import shutil
-from typing import Callable, Iterator, List, Mapping, Sequence, Tuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,7 +31,7 @@ class Entry:
   """
   key: str
   variable: tf.Variable
-  shape: Tuple[int, ...]
+  shape: tuple[int, ...]
   convert: Callable[[np.ndarray], np.ndarray]
 
 
@@ -39,7 +39,7 @@ class Entry:
 class Value:
   """A vector that a caller reads itself: key in the file, and its shape."""
   key: str
-  shape: Tuple[int, ...]
+  shape: tuple[int, ...]
 
   def read(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     return arrays[self.key].astype(np.float32)
@@ -129,7 +129,7 @@ def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
     entry.variable.assign(entry.convert(arrays[entry.key].astype(np.float32)))
 
 
-def _listed(keys: List[str]) -> str:
+def _listed(keys: list[str]) -> str:
   more = len(keys) - _MOST_NAMES
   return ', '.join(keys[:_MOST_NAMES]) + f', and {more} more' * (more > 0)
 

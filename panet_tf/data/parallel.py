@@ -4,8 +4,8 @@ Processes are spawned: TensorFlow's threads do not survive a fork.
 """
 
 import collections
-import contextlib
 from concurrent import futures
+import contextlib
 import multiprocessing
 import os
 import sys

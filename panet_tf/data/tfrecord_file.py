@@ -8,11 +8,11 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 import os
 import struct
 
-import google_crc32c
 from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
 from google.protobuf import message_factory
 from google.protobuf import text_format
+import google_crc32c
 import numpy as np
 
 from panet_tf.errors import InputError

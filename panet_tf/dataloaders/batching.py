@@ -7,6 +7,7 @@ with others of its size (Detectron2 groups by orientation in the same way).
 
 import tensorflow as tf
 
+
 def batches_of_one_canvas(global_batch_size):
   """The `transform_and_batch_fn` of Model Garden's reader that groups.
 

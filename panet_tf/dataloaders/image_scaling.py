@@ -5,11 +5,10 @@ for training, edges 800 and 1000 for evaluation.
 """
 
 import dataclasses
-from typing import List, Optional, Tuple
 
 import numpy as np
-import tensorflow as tf
 from official.vision.ops import preprocess_ops
+import tensorflow as tf
 
 # preprocess_ops.normalize_image in two passes over the image instead of three.
 MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
@@ -29,8 +28,8 @@ class Pixels:
       two sizes, whole numbers of pixels.
   """
   color_order: str = 'rgb'
-  mean: Tuple[float, ...] = tuple(MEAN.tolist())
-  stddev: Tuple[float, ...] = tuple(STDDEV.tolist())
+  mean: tuple[float, ...] = tuple(MEAN.tolist())
+  stddev: tuple[float, ...] = tuple(STDDEV.tolist())
   exact_scale: bool = False
 
   def __call__(self, image: tf.Tensor) -> tf.Tensor:
@@ -70,9 +69,9 @@ def _resize(image: tf.Tensor, size: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
 
 
 def resize_to_canvas(
-    image: tf.Tensor, scale: tf.Tensor, canvas: List[int],
-    crop_position: Optional[tf.Tensor] = None,
-    pixels: Pixels = Pixels()) -> Tuple[tf.Tensor, tf.Tensor]:
+    image: tf.Tensor, scale: tf.Tensor, canvas: list[int],
+    crop_position: tf.Tensor | None = None,
+    pixels: Pixels = Pixels()) -> tuple[tf.Tensor, tf.Tensor]:
   """Resizes, crops what overhangs, normalises and pads with the mean colour.
 
   Args:

@@ -4,7 +4,6 @@ A mask goes from its PNG straight to its target: only what lies around its own
 box is ever a tensor, never N masks of the image's size.
 """
 
-from typing import Dict
 
 import tensorflow as tf
 
@@ -16,7 +15,7 @@ FEATURES = {
 }
 
 
-def encoded_masks(parsed: Dict[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
+def encoded_masks(parsed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The smallest form of the masks that a record has.
 
   Args:
@@ -37,7 +36,7 @@ def encoded_masks(parsed: Dict[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
                'corner': tf.zeros([tf.size(whole), 2], tf.int64)})
 
 
-def crop_masks(masks: Dict[str, tf.Tensor], boxes: tf.Tensor,
+def crop_masks(masks: dict[str, tf.Tensor], boxes: tf.Tensor,
                image_size: tf.Tensor, size: int,
                aligned: bool = True) -> tf.Tensor:
   """Cuts each object's box out of its mask.

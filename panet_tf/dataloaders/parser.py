@@ -10,16 +10,15 @@ the same examples however many threads read.
 """
 
 import functools
-from typing import Dict, Tuple
 
 import numpy as np
-import tensorflow as tf
 from official.vision.dataloaders import parser as official_parser
 from official.vision.dataloaders import tf_example_decoder
 from official.vision.dataloaders import utils as dataloader_utils
 from official.vision.ops import anchor as anchor_ops
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
+import tensorflow as tf
 
 from panet_tf.configs import canvases as canvases_lib
 from panet_tf.dataloaders import image_scaling
@@ -100,12 +99,12 @@ class Parser(official_parser.Parser):
     self._dtype = dtype
     self.pad_to = pad_to
 
-  def eval_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+  def eval_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
     return self._on_canvas(
         image, self._eval_scale(image), self._canvases[0])
 
-  def predict_image(self, image: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+  def predict_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The same on as small a canvas as `pad_to` says, if it does."""
     scale, canvas = self._eval_scale(image), self._canvases[0]
     if self.pad_to:
@@ -127,7 +126,7 @@ class Parser(official_parser.Parser):
         image, scale, canvas, pixels=self._pixels)
     return tf.cast(image, self._dtype), image_info
 
-  def eval_rule(self) -> Dict[str, object]:
+  def eval_rule(self) -> dict[str, object]:
     """`eval_image` in words: fields of `inference.preprocessing`."""
     edges = self._short_edge + self._short_edge_choices
     return {
@@ -141,7 +140,7 @@ class Parser(official_parser.Parser):
         'exact_scale': self._pixels.exact_scale,
     }
 
-  def anchors(self) -> Dict[str, tf.Tensor]:
+  def anchors(self) -> dict[str, tf.Tensor]:
     """Anchors of the (first) canvas, {'2'..'6'}: [h, w, 4 * anchors]."""
     return self._anchor_boxes(image_size=tuple(self._canvases[0]))
 

@@ -4,9 +4,9 @@
 [4, 2], see `image_scaling.resize_to_canvas`.
 """
 
-import tensorflow as tf
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
+import tensorflow as tf
 
 
 def flip_image(image, flips):

@@ -6,8 +6,9 @@ train2017. A JSON file or pickle takes several times its own size while it is
 read; a large data set's should be .tfrecord.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 import sys
-from typing import Any, Callable, Dict, Iterable, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,7 @@ from panet_tf.errors import InputError
 class Proposals:
   """The boxes of each image, best first."""
 
-  def __init__(self, path: str, boxes: Dict[str, np.ndarray]):
+  def __init__(self, path: str, boxes: dict[str, np.ndarray]):
     """Keeps what `read` has read.
 
     Args:
@@ -46,9 +47,9 @@ class Proposals:
           f'{self._path} has no proposals for image {image_id!r} of the '
           'records; `panet propose` should run on all of them') from e
 
-  def joined(self, decode: Callable[[tf.Tensor], Dict[str, Any]],
-             image_ids: Optional[Sequence[Any]]
-            ) -> Callable[[tf.Tensor], Dict[str, Any]]:
+  def joined(self, decode: Callable[[tf.Tensor], dict[str, Any]],
+             image_ids: Sequence[Any] | None
+            ) -> Callable[[tf.Tensor], dict[str, Any]]:
     """A decoder of records whose examples also have `proposals`, as of `of`.
 
     It calls back into this process: no other machine can run it.
@@ -74,7 +75,7 @@ class Proposals:
     return decode_and_join
 
 
-def image_ids(paths: Iterable[str]) -> Optional[Sequence[Any]]:
+def image_ids(paths: Iterable[str]) -> Sequence[Any] | None:
   """The `image_ids` that shards have in common, see `tfrecord.original_id`.
 
   Raises:

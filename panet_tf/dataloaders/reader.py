@@ -1,12 +1,11 @@
 """Model Garden's input reader, but for what is done to records as stored."""
 
-from typing import Optional
 
 from official.core import input_reader
 import tensorflow as tf
 
 
-def attach_seeds(seed: Optional[int]):
+def attach_seeds(seed: int | None):
   """Gives every example of a data set a seed of its own, new each epoch."""
 
   def attach(dataset):

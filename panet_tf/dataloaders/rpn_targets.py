@@ -7,12 +7,11 @@ per column, and offsets are computed for the few anchors that have any. The draw
 is stateless, so that a seed fixes it, however many threads read.
 """
 
-from typing import Dict, Tuple
 
 import numpy as np
-import tensorflow as tf
 from official.vision.utils.object_detection import box_list
 from official.vision.utils.object_detection import faster_rcnn_box_coder
+import tensorflow as tf
 
 # Bounds of an IoU are rounded otherwise than the IoU itself.
 _ROUNDING = 1.001
@@ -21,7 +20,7 @@ _ROUNDING = 1.001
 class RPNTargets:
   """Labels the anchors of one canvas."""
 
-  def __init__(self, anchor_boxes: Dict[str, np.ndarray], match_threshold=0.7,
+  def __init__(self, anchor_boxes: dict[str, np.ndarray], match_threshold=0.7,
                unmatched_threshold=0.3, batch_size=256, fg_fraction=0.5):
     """Keeps the anchors level by level.
 
@@ -43,8 +42,8 @@ class RPNTargets:
     self._batch_size = batch_size
     self._most_foreground = int(fg_fraction * batch_size)
 
-  def __call__(self, boxes: tf.Tensor, seed: tf.Tensor) -> Tuple[
-      Dict[str, tf.Tensor], Dict[str, tf.Tensor]]:
+  def __call__(self, boxes: tf.Tensor, seed: tf.Tensor) -> tuple[
+      dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Draws and labels anchors.
 
     Args:

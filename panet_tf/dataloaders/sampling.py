@@ -6,8 +6,9 @@ stream of records there is no drawing; instead each record passes as many times
 as it would be drawn, on average, in as many draws as there are images.
 """
 
+from collections.abc import Callable
 import sys
-from typing import Any, Callable, List, Optional
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +20,8 @@ _RECORDS_PER_BATCH = 256
 
 
 def class_balanced(
-    paths: List[str], dataset_fn: Callable[[Any], tf.data.Dataset],
-    num_classes: int, seed: Optional[int]
+    paths: list[str], dataset_fn: Callable[[Any], tf.data.Dataset],
+    num_classes: int, seed: int | None
 ) -> Callable[[tf.data.Dataset], tf.data.Dataset]:
   """Reads all shards once and says how to balance a stream of their records.
 

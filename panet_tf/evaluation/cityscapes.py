@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from panet_tf import errors
+from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 from panet_tf.data.sources import instance_png
-from panet_tf.data import segmentation
 from panet_tf.evaluation import cityscapes_results
 
 # Pixel values without evaluation. Caravans and trailers are void as a group

@@ -12,9 +12,9 @@ from PIL import Image
 import tqdm
 
 from panet_tf import errors
-from panet_tf.data.sources import cityscapes
 from panet_tf.data import parallel
 from panet_tf.data import segmentation
+from panet_tf.data.sources import cityscapes
 
 _FILE_NAME = re.compile(
     r'leftImg8bit/([\w-]+/[\w-]+)/([^\W_]+_\d{6}_\d{6})_leftImg8bit\.png',

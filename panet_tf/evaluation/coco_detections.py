@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from typing import List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +17,11 @@ class Detections(NamedTuple):
     labels: [N] int64, from 1.
     counts: N compressed RLE counts; none without masks.
   """
-  size: Tuple[int, int]
+  size: tuple[int, int]
   boxes: np.ndarray
   scores: np.ndarray
   labels: np.ndarray
-  counts: List[str]
+  counts: list[str]
 
   @property
   def rles(self):

@@ -5,7 +5,7 @@ become this before anything is scored. Half a million detections as dictionaries
 would take a gigabyte.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -32,8 +32,8 @@ class Instances(NamedTuple):
   boxes: np.ndarray
   scores: np.ndarray
   iscrowd: np.ndarray
-  areas: Dict[str, np.ndarray]
-  rles: List[Optional[Dict]]
+  areas: dict[str, np.ndarray]
+  rles: list[dict | None]
 
 
 def images_of(ground_truth):

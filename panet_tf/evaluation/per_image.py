@@ -6,7 +6,7 @@ to see the worst images first. The matching is COCO's (pycocotools,
 al., 2020), less its errors of location, which are false positives here.
 """
 
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -31,7 +31,7 @@ class ImageScore(NamedTuple):
       taken once, by the detection with the best score.
     duplicates: other detections that overlap a found truth of their class.
   """
-  ap50: Optional[float]
+  ap50: float | None
   truths: int
   false_positives: int
   missed: int
@@ -46,7 +46,7 @@ class ImageScore(NamedTuple):
 
 
 def image_scores(ground_truth, results,
-                 score_threshold: float) -> Dict[Any, ImageScore]:
+                 score_threshold: float) -> dict[Any, ImageScore]:
   """Scores each image for itself.
 
   Overlaps are of masks if all annotations and all results have one, else of

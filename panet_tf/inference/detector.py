@@ -6,12 +6,13 @@ windows, from voting and tiles.
 """
 
 import abc
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from panet_tf.structures import detections as detections_lib
 from panet_tf import errors
+from panet_tf.structures import detections as detections_lib
 
 
 class Detector(abc.ABC):
@@ -22,14 +23,14 @@ class Detector(abc.ABC):
     legacy_masks: whether probabilities in the frame of a box are put into the
       image as the release does it, see `structures.legacy_masks`.
   """
-  categories: List[Dict[str, Any]]
+  categories: list[dict[str, Any]]
   legacy_masks = False
 
   @abc.abstractmethod
   def _detect(self, image: np.ndarray) -> detections_lib.Detections:
     """`detect` of a valid image, at any score."""
 
-  def _detect_many(self, images: List[np.ndarray]) -> List[detections_lib.Detections]:
+  def _detect_many(self, images: list[np.ndarray]) -> list[detections_lib.Detections]:
     """`_detect` of each image; where it pays, of several at a time."""
     return [self._detect(image) for image in images]
 
@@ -53,7 +54,7 @@ class Detector(abc.ABC):
     return self.detect_many([image], score_threshold)[0]
 
   def detect_many(self, images: Sequence[np.ndarray],
-                  score_threshold: float = 0.0) -> List[detections_lib.Detections]:
+                  score_threshold: float = 0.0) -> list[detections_lib.Detections]:
     """`detect` of several images, which may have several sizes.
 
     A model that takes batches gets as many as have one canvas.

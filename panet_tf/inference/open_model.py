@@ -1,8 +1,8 @@
 """One way to every model: a checkpoint, or an export in its own runtime."""
 
+from collections.abc import Callable, Sequence
 import functools
 import os
-from typing import Callable, Optional, Sequence, Union
 
 from panet_tf import errors
 from panet_tf.inference import detector
@@ -12,7 +12,7 @@ from panet_tf.inference.exported import runtimes
 _FILES = {'.tflite': runtimes.LiteRTPredictor, '.onnx': runtimes.OnnxPredictor}
 
 
-def open_model(models: Union[str, Sequence[str]], experiment: str = '',
+def open_model(models: str | Sequence[str], experiment: str = '',
                config_files: Sequence[str] = (),
                params_override: str = '') -> detector.Detector:
   """Opens whatever lies at a path.
@@ -56,7 +56,7 @@ def open_model(models: Union[str, Sequence[str]], experiment: str = '',
   return exports[path]()
 
 
-def _export(path: str) -> Optional[Callable[[], detector.Detector]]:
+def _export(path: str) -> Callable[[], detector.Detector] | None:
   """Opens an export; None if there is none."""
   if not os.path.isdir(path):
     runtime = _FILES.get(os.path.splitext(path)[1].lower())

@@ -1,14 +1,15 @@
 """A trained model for a person: image in, detections in its pixels out."""
 
-from typing import Any, Dict, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from official.core import config_definitions as cfg
 import tensorflow as tf
 import tf_keras
 
 from panet_tf import factory
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf import runs
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.inference import detector
 
 
@@ -20,7 +21,7 @@ class Predictor(detector.Detector):
   """
 
   def __init__(self, model: tf_keras.Model, params: cfg.ExperimentConfig,
-               info: Dict[str, Any] = None):
+               info: dict[str, Any] = None):
     """Wraps a built model.
 
     Args:

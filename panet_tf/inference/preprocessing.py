@@ -7,7 +7,7 @@ unit off TensorFlow's on large images, and ends at edges of 32767 pixels.
 """
 
 import dataclasses
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +30,12 @@ class Preprocessing:
     pad_to: a checkpoint's own canvas is the image at multiples of this; see
       `configs.panet.Parser`. A call does not look at it.
   """
-  canvas: Tuple[int, int]
-  fit: Optional[Tuple[int, int]]
-  short_edge: Optional[int]
-  long_edge: Optional[int]
-  mean: Tuple[float, float, float]
-  stddev: Tuple[float, float, float]
+  canvas: tuple[int, int]
+  fit: tuple[int, int] | None
+  short_edge: int | None
+  long_edge: int | None
+  mean: tuple[float, float, float]
+  stddev: tuple[float, float, float]
   color_order: str = 'rgb'
   exact_scale: bool = False
   pad_to: int = 0
@@ -50,7 +50,7 @@ class Preprocessing:
       by_edges = np.float32(self.long_edge) / size.max()
     return np.minimum(by_edges, np.min(np.float32(self.canvas) / size))
 
-  def __call__(self, image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+  def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Prepares one image.
 
     Args:
@@ -78,7 +78,7 @@ class Preprocessing:
          np.zeros(2, np.float32)])
     return inputs, image_info[np.newaxis]
 
-  def factors(self, size: Tuple[int, int], scale: np.float32) -> np.ndarray:
+  def factors(self, size: tuple[int, int], scale: np.float32) -> np.ndarray:
     """From an image of a size to its copy at a scale, [2] float32, yx."""
     size = np.float32(size)
     if self.exact_scale:
@@ -86,7 +86,7 @@ class Preprocessing:
     return np.maximum(np.round(size * scale), 1) / size
 
   @classmethod
-  def from_dict(cls, fields: Dict[str, Any]) -> 'Preprocessing':
+  def from_dict(cls, fields: dict[str, Any]) -> 'Preprocessing':
     """From JSON; raises ValueError, KeyError or TypeError if it is broken."""
     canvas, fit = _edges('canvas', fields['canvas']), fields['fit']
     by_edges = fit is None

@@ -6,8 +6,9 @@ ROIAlign is used to pool feature grids from each level. Then a fusion operation
 levels." The heads call `LevelFusion` after their first parameter layer.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 import functools
-from typing import Any, Callable, Dict, List, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -52,7 +53,7 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     self.forward_only = forward_only
 
   def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor,
-           training=None) -> List[tf.Tensor]:
+           training=None) -> list[tf.Tensor]:
     """Pools.
 
     Args:
@@ -68,11 +69,11 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     del training
     return self._pool({level: features[level] for level in LEVELS}, boxes)
 
-  def _pool(self, features, boxes) -> List[tf.Tensor]:
+  def _pool(self, features, boxes) -> list[tf.Tensor]:
     return self._align(
         features, legacy.to_pixels(boxes) if self.legacy_boxes else boxes)
 
-  def _align(self, features, boxes) -> List[tf.Tensor]:
+  def _align(self, features, boxes) -> list[tf.Tensor]:
     return roi_align.multilevel_roi_align(
         features, boxes, self.crop_size, sampling_ratio=self.sampling_ratio,
         aligned=self.aligned, use_xla=self.use_xla,
@@ -113,7 +114,7 @@ class SingleLevelPooling(AdaptiveFeaturePooling):
   levels and selects.
   """
 
-  def call(self, features, boxes, training=None) -> List[tf.Tensor]:
+  def call(self, features, boxes, training=None) -> list[tf.Tensor]:
     del training
     slot = assigned_level(boxes) - int(LEVELS[0])
     if self.use_xla or self.builtin_ops:
@@ -160,7 +161,7 @@ class LevelFusion(tf_keras.layers.Layer):
 
 def first_layers(make: Callable[[str], tf_keras.layers.Layer], name: str,
                  num_levels: int, fuse_after: str
-                ) -> Dict[str, tf_keras.layers.Layer]:
+                ) -> dict[str, tf_keras.layers.Layer]:
   """One layer for each level, or one for all where they are fused before it."""
   if fuse_after not in _FUSE_AFTER:
     raise ValueError(f'fuse_after {fuse_after!r}: expected {_FUSE_AFTER}.')

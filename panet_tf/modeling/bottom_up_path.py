@@ -7,7 +7,8 @@ is then processed by another 3x3 convolutional layer to generate N_{i+1} [...]
 All convolutional layers are followed by a ReLU."
 """
 
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -25,8 +26,8 @@ class BottomUpPath(tf_keras.layers.Layer):
   """n[i + 1] = conv(conv_stride_2(n[i]) + p[i + 1]), from n[2] = p[2]."""
 
   def __init__(self, num_filters: int = 256,
-               norm: Optional[normalization.Normalization] = None,
-               activation: Optional[str] = 'relu', kernel_regularizer=None,
+               norm: normalization.Normalization | None = None,
+               activation: str | None = 'relu', kernel_regularizer=None,
                **kwargs):
     """Initializes the path.
 

@@ -6,7 +6,8 @@ layers, or the heavier head: "4 consecutive 3x3 convolutional layers shared by
 box classification and box regression, instead of two fc layers".
 """
 
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -25,7 +26,7 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
                num_filters: int = 256, fc_dims: int = 1024,
                num_levels: int = 4, fusion: str = 'max',
                fuse_after: str = 'first_layer',
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                norm_after_fc: bool = True, kernel_regularizer=None, **kwargs):
     """Initializes the head.
 
@@ -107,7 +108,7 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
     return self.fc(x, training=training)
 
   def call(self, pooled: Sequence[tf.Tensor], training=None
-          ) -> Tuple[tf.Tensor, tf.Tensor]:
+          ) -> tuple[tf.Tensor, tf.Tensor]:
     """Classifies and regresses.
 
     Args:

@@ -4,15 +4,16 @@ Importing this module makes `decoder: {type: panet}` known to Model Garden at
 any levels: its RetinaNet, say, then has a bottom-up path behind its pyramid.
 """
 
+from collections.abc import Mapping
 import dataclasses
-from typing import Any, Mapping, Optional
-
-import tensorflow as tf
-import tf_keras
+from typing import Any
 
 from official.modeling import hyperparams
 from official.vision.configs import decoders as decoder_configs
 from official.vision.modeling.decoders import factory
+import tensorflow as tf
+import tf_keras
+
 from panet_tf.modeling import bottom_up_path as path
 from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import normalization
@@ -27,8 +28,8 @@ class PANetDecoder(tf_keras.Model):
   def __init__(self, min_level: int = 2, max_level: int = 6,
                num_filters: int = 256, bottom_up_path: bool = True,
                coarser_levels: str = 'subsample',
-               norm: Optional[normalization.Normalization] = None,
-               activation: Optional[str] = 'relu', kernel_regularizer=None,
+               norm: normalization.Normalization | None = None,
+               activation: str | None = 'relu', kernel_regularizer=None,
                **kwargs):
     """Initializes the decoder.
 

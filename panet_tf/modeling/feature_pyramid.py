@@ -5,7 +5,8 @@
 release alike.
 """
 
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -27,7 +28,7 @@ class FeaturePyramid(tf_keras.layers.Layer):
   """p[l] = norm(output(m[l])), m[l] = norm(lateral(c[l])) + up(m[l + 1])."""
 
   def __init__(self, num_filters: int = 256,
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                kernel_regularizer=None, **kwargs):
     """Initializes the pyramid.
 

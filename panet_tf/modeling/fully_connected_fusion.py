@@ -9,7 +9,8 @@ prediction, mask of each class from FCN and foreground/background prediction
 from fc are added."
 """
 
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +54,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
                fusion: str = 'max', fuse_after: str = 'first_layer',
                fc_branch: bool = True, source: str = 'conv3',
                mask_fusion: str = 'sum',
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                norm_after_upconv: bool = True, fc_relu: bool = False,
                kernel_regularizer=None, **kwargs):
     """Initializes the head.
@@ -130,7 +131,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
         kernel_initializer=tf_keras.initializers.RandomNormal(stddev=0.01),
         kernel_regularizer=self.kernel_regularizer, name='mask_fc')
 
-  def _conv(self, name: str, filters: Optional[int] = None):
+  def _conv(self, name: str, filters: int | None = None):
     return normalization.ConvNorm(
         filters or self.num_filters, norm=self.normalization,
         kernel_regularizer=self.kernel_regularizer, name=name)
@@ -140,7 +141,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
     return adaptive_feature_pooling.fuse_levels(adaptive_feature_pooling.fold(pooled), self.conv1,
                                 self.level_fusion, training)
 
-  def _trunk(self, pooled, training) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+  def _trunk(self, pooled, training) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Features before the classifier, and fc logits [m, 28, 28] or None."""
     x = {'conv1': self.fuse(pooled, training)}
     last = x['conv1']
@@ -161,7 +162,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
     return tf.reshape(x, [-1, _MASK_SIZE, _MASK_SIZE])
 
   def branches(self, inputs, training=None
-              ) -> Tuple[tf.Tensor, Optional[tf.Tensor]]:
+              ) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Both predictions before they are fused, for all classes.
 
     Args:

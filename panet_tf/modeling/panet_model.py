@@ -5,11 +5,10 @@ ends in the bottom-up path, its RoI aligners return one tensor per level, and
 its heads take such lists. Training and inference are inherited.
 """
 
-from typing import Dict, List
 
+from official.vision.modeling import maskrcnn_model
 import tensorflow as tf
 import tf_keras
-from official.vision.modeling import maskrcnn_model
 
 from panet_tf.modeling.proposals import proposal_stage
 
@@ -45,13 +44,13 @@ class PANetModel(proposal_stage.ProposalStage,
       anchor_boxes = self.image_anchors(images, images.shape[1:3])
     return super().call(images, image_shape, anchor_boxes, **kwargs)
 
-  def classify(self, features: Dict[str, tf.Tensor],
-               boxes: tf.Tensor) -> List[tf.Tensor]:
+  def classify(self, features: dict[str, tf.Tensor],
+               boxes: tf.Tensor) -> list[tf.Tensor]:
     """Boxes [B, R, 4] to class_logits [B, R, K] and box_deltas [B, R, 4K]."""
     return self.detection_head[0](
         self.roi_aligner(features, self.edge_boxes(boxes)), training=False)
 
-  def segment(self, features: Dict[str, tf.Tensor], boxes: tf.Tensor,
+  def segment(self, features: dict[str, tf.Tensor], boxes: tf.Tensor,
               classes: tf.Tensor) -> tf.Tensor:
     """Boxes [B, N, 4] and classes [B, N] to mask logits [B, N, 28, 28]."""
     if self.mask_head is None:

@@ -5,13 +5,12 @@ pixel column of the image. Costs H * W * 28 multiplications for each mask; one
 mask at a time, so that memory is what the result takes and one float image.
 """
 
-from typing import Tuple
 
 import tensorflow as tf
 
 
 def paste(masks: tf.Tensor, boxes: tf.Tensor,
-          size: Tuple[tf.Tensor, tf.Tensor],
+          size: tuple[tf.Tensor, tf.Tensor],
           threshold: float = 0.5) -> tf.Tensor:
   """Samples masks at the pixels of an image.
 

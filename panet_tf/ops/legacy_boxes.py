@@ -12,7 +12,7 @@ its generators take `im_info` for an image's shape: height, width and, if there
 is a third number, that scale.
 """
 
-from typing import Dict, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -73,9 +73,9 @@ def padded(image_shape: tf.Tensor) -> tf.Tensor:
   return _STRIDE * tf.math.ceil(tf.cast(image_shape, tf.float32) / _STRIDE)
 
 
-def anchors(image_size: Tuple[int, int], *, min_level: int, max_level: int,
+def anchors(image_size: tuple[int, int], *, min_level: int, max_level: int,
             num_scales: int, aspect_ratios: Sequence[float],
-            anchor_size: float) -> Dict[str, tf.Tensor]:
+            anchor_size: float) -> dict[str, tf.Tensor]:
   """The release's anchors; arguments and result of Model Garden's.
 
   A square of the level's stride gets its aspect ratio, is rounded to whole

@@ -4,7 +4,6 @@ Model Garden's, made for TPUs, loops over tiles of boxes: right everywhere, but
 an exported graph can say what it means in one op, which its runtime knows.
 """
 
-from typing import Tuple
 
 import tensorflow as tf
 
@@ -14,7 +13,7 @@ _LEAST_RANK = 0.5  # A threshold below 1, the rank of the last box.
 def non_max_suppression(
     boxes: tf.Tensor, scores: tf.Tensor, *, max_output_size: int,
     iou_threshold: float, score_threshold: float,
-    builtin_ops: bool = False) -> Tuple[tf.Tensor, tf.Tensor]:
+    builtin_ops: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
   """Greedy suppression in each of several sets of boxes.
 
   A box with a larger IoU than `iou_threshold` with a better one is dropped. So

@@ -1,15 +1,16 @@
 """A video with what was found drawn on every frame."""
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import os
-from typing import Any, Dict, Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 
 from panet_tf import errors
-from panet_tf.drawing import pictures
 from panet_tf.data import segmentation
+from panet_tf.drawing import pictures
 from panet_tf.prediction import frames
 from panet_tf.structures import mask_windows
 
@@ -22,7 +23,7 @@ class AnnotatedVideo:
   """
 
   def __init__(self, path: str, rate: float,
-               categories: Sequence[Dict[str, Any]], score_threshold: float):
+               categories: Sequence[dict[str, Any]], score_threshold: float):
     self._path, self._rate = path, rate
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
@@ -30,7 +31,7 @@ class AnnotatedVideo:
     self._writer = self._picture = None
     self._lost = self.num_frames = 0
 
-  def add(self, pixels: np.ndarray, results: Sequence[Dict[str, Any]]):
+  def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
     """Draws the next frame.
 
     Args:
@@ -106,7 +107,7 @@ class AnnotatedVideo:
 
 
 @contextlib.contextmanager
-def written(path: str, rate: float, categories: Sequence[Dict[str, Any]],
+def written(path: str, rate: float, categories: Sequence[dict[str, Any]],
             score_threshold: float) -> Iterator[AnnotatedVideo]:
   """Yields a video to draw; in the end it is at `path`, whole.
 

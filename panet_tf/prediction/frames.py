@@ -5,12 +5,12 @@ wait for the model.
 """
 
 import collections
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 import contextlib
 import itertools
 import os
-from typing import (Any, Callable, Iterable, Iterator, List, NamedTuple,
-                    Optional, Tuple)
+from typing import Any, NamedTuple
 
 # OpenCV reads these when it opens its first video; FFmpeg's own lines would
 # stand beside the one line that names a broken file.
@@ -38,11 +38,11 @@ class Frame(NamedTuple):
   """
   image_id: Any
   path: str
-  pixels: Optional[np.ndarray]
+  pixels: np.ndarray | None
   error: str = ''
 
 
-def chunks(items: Iterable[Any], size: int) -> Iterator[List[Any]]:
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
   """Lists of `size` items in order, the last one perhaps shorter."""
   items = iter(items)
   while chunk := list(itertools.islice(items, size)):
@@ -66,7 +66,7 @@ def _ahead(pool: futures.Executor, function: Callable[[Any], Any],
       future.cancel()
 
 
-def read_images(images: Iterable[Tuple[str, Any]], pool: futures.Executor,
+def read_images(images: Iterable[tuple[str, Any]], pool: futures.Executor,
                 depth: int) -> Iterator[Frame]:
   """Reads image files.
 

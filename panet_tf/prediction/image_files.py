@@ -1,10 +1,11 @@
 """Which images and videos are predicted, under which ids, and what is drawn."""
 
 import collections
+from collections.abc import Iterable, Sequence
 import glob
 import os
 import pathlib
-from typing import Any, Dict, Iterable, List, Sequence, Union
+from typing import Any
 
 from panet_tf import errors
 
@@ -18,8 +19,8 @@ def is_video(path: str) -> bool:
   return path.lower().endswith(_VIDEO_ENDINGS)
 
 
-def image_paths(images: Union[str, Sequence[str]], flag: str = '--images',
-                videos: bool = False) -> List[str]:
+def image_paths(images: str | Sequence[str], flag: str = '--images',
+                videos: bool = False) -> list[str]:
   """Images of folders, globs and single files, each file once.
 
   Args:
@@ -57,8 +58,8 @@ def _matches(pattern, flag, videos):
   return sorted(found)
 
 
-def picture_paths(paths: List[str], output_dir: str,
-                  others: Iterable[str] = ()) -> Dict[str, str]:
+def picture_paths(paths: list[str], output_dir: str,
+                  others: Iterable[str] = ()) -> dict[str, str]:
   """Where the picture of each image goes, and what is drawn of each video.
 
   NAME.png, or NAME.jpg.png where that might be another image's, too; of a video
@@ -108,8 +109,8 @@ def _named(paths, ending):
           for path, name, stem in zip(paths, names, stems)}
 
 
-def image_ids(paths: List[str], annotations: str = '',
-              images: Sequence[Dict[str, Any]] = ()) -> Dict[str, Any]:
+def image_ids(paths: list[str], annotations: str = '',
+              images: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
   """The image id of each path.
 
   Args:

@@ -3,7 +3,8 @@
 `panet predict` and `panet serve-client` write the same.
 """
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,9 +12,9 @@ from PIL import Image
 
 from panet_tf import errors
 from panet_tf import files
-from panet_tf.drawing import pictures
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
+from panet_tf.drawing import pictures
 from panet_tf.evaluation import coco_results
 from panet_tf.inference import detector as detections_lib
 from panet_tf.structures import mask_windows
@@ -22,7 +23,7 @@ _LONGEST_EDGE = 4096  # Of a picture, without the frame of `visualize`.
 
 
 def results(found: Mapping[str, np.ndarray], image_id: Any, height: int,
-            width: int, category_ids: Sequence[int]) -> List[Dict[str, Any]]:
+            width: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
   """COCO results of one image.
 
   Args:
@@ -48,7 +49,7 @@ def _scaled(found, factor):
 
 
 def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
-                 width: int, labels: Mapping[int, int]) -> Dict[str, Any]:
+                 width: int, labels: Mapping[int, int]) -> dict[str, Any]:
   """An image's annotations in the form of its detections, for `draw`.
 
   Args:
@@ -96,7 +97,7 @@ def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
 
 def draw(image: np.ndarray, found: Mapping[str, np.ndarray],
          names: Mapping[int, str], score_threshold: float, path: str,
-         truth: Optional[Mapping[str, np.ndarray]] = None):
+         truth: Mapping[str, np.ndarray] | None = None):
   """Draws detections into a PNG file, written whole or not at all.
 
   An image whose longer edge is beyond 4096 pixels is drawn reduced to that.

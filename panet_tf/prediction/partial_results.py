@@ -7,6 +7,7 @@ if it were not there. So a run that goes on gives its model what an
 uninterrupted one does.
 """
 
+from collections.abc import Iterator, Sequence
 import contextlib
 import glob
 import hashlib
@@ -14,7 +15,7 @@ import itertools
 import json
 import os
 import textwrap
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Sequence
+from typing import Any, BinaryIO
 
 from panet_tf import errors
 from panet_tf import files
@@ -23,10 +24,10 @@ PARTIAL = 'predictions.partial.jsonl'  # Beside what is written in the end.
 _FORMAT = 'panet predict 1'
 _LAST = 'last_of_chunk'
 
-Record = Dict[str, Any]
+Record = dict[str, Any]
 
 
-def identity(paths: Sequence[str]) -> List[List[Any]]:
+def identity(paths: Sequence[str]) -> list[list[Any]]:
   """What tells a file or model from the one that lay there before.
 
   Args:
@@ -57,7 +58,7 @@ class PartialResults:
     num_images: images that an earlier run left results or errors of.
   """
 
-  def __init__(self, path: str, run: Dict[str, Any]):
+  def __init__(self, path: str, run: dict[str, Any]):
     """Opens the file of a run, or begins it.
 
     Args:
@@ -147,7 +148,7 @@ class PartialResults:
     """Whether an earlier run has seen a video's end."""
     return video in self._ended
 
-  def stored(self) -> Optional[List[Record]]:
+  def stored(self) -> list[Record] | None:
     """The next chunk of an earlier run; None after the last."""
     return next(self._stored, None)
 
@@ -184,7 +185,7 @@ class PartialResults:
     return count
 
 
-def _chunks(file: BinaryIO) -> Iterator[List[Record]]:
+def _chunks(file: BinaryIO) -> Iterator[list[Record]]:
   """Yields chunks up to the first line that is torn or broken."""
   chunk = []
   while (line := file.readline()).endswith(b'\n'):

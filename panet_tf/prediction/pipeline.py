@@ -5,6 +5,7 @@ turn what was found into results and pictures.
 """
 
 import collections
+from collections.abc import Callable, Iterable, Mapping
 from concurrent import futures
 import contextlib
 import functools
@@ -12,14 +13,14 @@ import itertools
 import math
 import os
 import sys
-from typing import Any, Callable, Iterable, Mapping, Tuple
+from typing import Any
 
 import tqdm
 
 from panet_tf import errors
 from panet_tf.data import parallel
-from panet_tf.prediction import annotated_video
 from panet_tf.inference import detector as detections_lib
+from panet_tf.prediction import annotated_video
 from panet_tf.prediction import frames as frames_lib
 from panet_tf.prediction import outputs
 from panet_tf.prediction import partial_results
@@ -79,7 +80,7 @@ class PredictionRun:
     for pool in self._readers, self._drawers:
       pool.shutdown(cancel_futures=True)
 
-  def images(self, images: Iterable[Tuple[str, Any]]):
+  def images(self, images: Iterable[tuple[str, Any]]):
     """Predicts image files.
 
     Args:

@@ -1,11 +1,11 @@
 """`panet predict`: pictures and COCO results of images and videos."""
 
 import collections
+from collections.abc import Sequence
 import itertools
 import os
 import sys
 import time
-from typing import Optional, Sequence, Union
 
 import tqdm
 
@@ -13,22 +13,22 @@ from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import coco_json
 from panet_tf.inference import detector as detector_lib
-from panet_tf.prediction import frames
-from panet_tf.prediction.gallery import gallery
-from panet_tf.prediction import image_files
 from panet_tf.inference import open_model
+from panet_tf.inference.suite import tiles
+from panet_tf.prediction import frames
+from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 from panet_tf.prediction import partial_results
 from panet_tf.prediction import pipeline
-from panet_tf.inference.suite import tiles
+from panet_tf.prediction.gallery import gallery
 
 
-def predict(models: Union[str, Sequence[str]],
-            images: Union[str, Sequence[str]], output_dir: str, *,
+def predict(models: str | Sequence[str],
+            images: str | Sequence[str], output_dir: str, *,
             experiment: str = '', config_files: Sequence[str] = (),
             params_override: str = '', score_threshold: float = 0.5,
-            annotations: str = '', max_pictures: Optional[int] = None,
-            batch_size: int = 1, tile: int = 0, overlap: Optional[int] = None,
+            annotations: str = '', max_pictures: int | None = None,
+            batch_size: int = 1, tile: int = 0, overlap: int | None = None,
             strict: bool = False) -> int:
   """Writes a picture per image, a video per video and one predictions.json.
 

@@ -3,26 +3,27 @@
 Section 4.1: "proposals are from an independently trained RPN".
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 import json
 import os
 import sys
 import time
-from typing import Any, BinaryIO, Dict, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf import factory
-from panet_tf import runs
 from panet_tf import files
+from panet_tf import runs
 from panet_tf.configs import stages
 from panet_tf.data import coco_json
-from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.errors import InputError
 from panet_tf.evaluation import coco_results
 from panet_tf.prediction import frames
@@ -153,13 +154,13 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
         f'({len(numbers) / seconds:.1f} images/s)')
 
 
-def _ids(images: Sequence[str], annotations: str) -> Dict[str, Any]:
+def _ids(images: Sequence[str], annotations: str) -> dict[str, Any]:
   paths = image_files.image_paths(images)
   coco = coco_json.read(annotations)['images'] if annotations else ()
   return image_files.image_ids(paths, annotations, coco)
 
 
-def _of_files(ids: Dict[str, Any]) -> Iterator[Any]:
+def _of_files(ids: dict[str, Any]) -> Iterator[Any]:
   """(image id, image [H, W, 3] uint8) of files."""
   with futures.ThreadPoolExecutor(_READ_AHEAD) as pool:
     for frame in frames.read_images(ids.items(), pool, _READ_AHEAD):

@@ -1,7 +1,7 @@
 """What export.py writes for each --format."""
 
 import os
-from typing import Dict, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ class Written(NamedTuple):
     kind: key of `verify.TOLERANCES`.
   """
   path: str
-  ops: Dict[str, int]
+  ops: dict[str, int]
   kind: str
 
 

@@ -1,8 +1,8 @@
 """The images that an export is verified and calibrated on."""
 
+from collections.abc import Iterator
 import glob
 import itertools
-from typing import Iterator, List, Tuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def for_calibration(pattern: str) -> Iterator[np.ndarray]:
 
 
 def for_verification(pattern: str, shards_pattern: str
-                    ) -> List[Tuple[str, np.ndarray]]:
+                    ) -> list[tuple[str, np.ndarray]]:
   """Images to try an export on.
 
   Args:

@@ -5,16 +5,17 @@ row as well, leaves boxes in network pixels and classes as labels. Here the
 four stages of Figure 1 are put together for serving.
 """
 
-from typing import Any, Dict, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from official.core import config_definitions as cfg
 import tensorflow as tf
 
-from panet_tf.dataloaders import factory as input_factory
-from panet_tf import runs
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf import runs
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.modeling import panet_model
 from panet_tf.modeling.proposals import portable_generators
 
@@ -84,7 +85,7 @@ class ExportModule(tf.Module):
         [0] + [category['id'] for category in categories], np.int32)
 
   def network(self, images: tf.Tensor,
-              image_info: tf.Tensor) -> Dict[str, tf.Tensor]:
+              image_info: tf.Tensor) -> dict[str, tf.Tensor]:
     """Detections of network inputs.
 
     Args:

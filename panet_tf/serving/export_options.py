@@ -1,7 +1,6 @@
 """The flags of export.py as one object, and what does not go together."""
 
 import dataclasses
-from typing import Optional
 
 from panet_tf import errors
 from panet_tf.serving.formats import tensorrt
@@ -29,7 +28,7 @@ class Options:
   """
   format: str = 'saved_model'
   input_type: str = ''
-  batch_size: Optional[int] = None
+  batch_size: int | None = None
   input_image_size: str = ''
   full_image_masks: bool = False
   quant_type: str = ''

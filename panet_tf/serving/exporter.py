@@ -1,20 +1,20 @@
 """A checkpoint to one serving format, proven before it is put in place."""
 
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import os
 import re
 import shutil
 import tempfile
-from typing import Sequence
 
-from panet_tf import runs
 from panet_tf import errors
 from panet_tf import factory
-from panet_tf.inference.exported import model_info
+from panet_tf import runs
 from panet_tf.inference import open_model
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_formats
 from panet_tf.serving import export_images
 from panet_tf.serving import export_module

@@ -5,7 +5,7 @@ in the frame of their box; boolean images, from an export that pastes them; or
 windows, from voting and tiles.
 """
 
-from typing import Any, Dict, List
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -14,7 +14,7 @@ from panet_tf.structures import legacy_masks
 from panet_tf.structures import mask_windows as windows_lib
 from panet_tf.structures import paste_masks
 
-Detections = Dict[str, np.ndarray]
+Detections = dict[str, np.ndarray]
 
 
 def paste_as_the_release(detections, height, width):
@@ -50,7 +50,7 @@ def mask_windows(detections: Detections, height: int,
 
 
 def image_rles(detections: Detections, height: int,
-               width: int) -> List[Dict[str, Any]]:
+               width: int) -> list[dict[str, Any]]:
   """Masks of `Detector.detect` as N COCO RLEs, see `paste_masks`."""
   masks = detections['detection_masks']
   if isinstance(masks, windows_lib.MaskWindows):

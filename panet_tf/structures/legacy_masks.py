@@ -5,7 +5,6 @@ grows with it and is truncated to whole pixels, and the mask is resized to that.
 Boxes of a few pixels differ much from `paste_masks`, which truncates nothing.
 """
 
-from typing import Tuple
 
 import numpy as np
 
@@ -30,7 +29,7 @@ def paste(masks: np.ndarray, boxes: np.ndarray, height: int,
 
 
 def frames(masks: np.ndarray,
-           boxes: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+           boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Masks with a border of zeros, and the whole pixels that they cover.
 
   Args:

@@ -4,7 +4,8 @@ A hundred masks of a large image are mostly zeros. Voting, tiles and drawing
 keep the window of each.
 """
 
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ class MaskWindows:
           places, seen)))])
     return MaskWindows(np.reshape(corners, [-1, 2]), crops)
 
-  def rles(self, height: int, width: int) -> List[Dict[str, Any]]:
+  def rles(self, height: int, width: int) -> list[dict[str, Any]]:
     """COCO RLEs in an image of this size; windows must lie inside."""
     starts, ends, owner = [], [], []
     for number, ((top, left), crop) in enumerate(zip(

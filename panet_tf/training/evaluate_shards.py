@@ -4,8 +4,8 @@ Model Garden's loop evaluates a graph on batches of one canvas. Copies, voting
 and ensembles need the image itself.
 """
 
+from collections.abc import Iterator
 import os
-from typing import Dict, Iterator, Tuple
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -13,18 +13,18 @@ from official.core import task_factory
 import tensorflow as tf
 
 from panet_tf import factory
-from panet_tf import runs
 from panet_tf import files
-from panet_tf.training import progress
-from panet_tf.dataloaders import parser
+from panet_tf import runs
 from panet_tf.data import shards
+from panet_tf.dataloaders import parser
+from panet_tf.inference import predictor
 from panet_tf.inference.suite import ensemble
 from panet_tf.inference.suite import members
-from panet_tf.inference import predictor
+from panet_tf.training import progress
 
 
 def evaluate_shards(params: cfg.ExperimentConfig,
-                    model_dir: str) -> Dict[str, float]:
+                    model_dir: str) -> dict[str, float]:
   """Predicts the validation shards on one device, and prints COCO's metrics.
 
   They go to `metrics.json` in model_dir, and to TensorBoard where evaluation
@@ -71,7 +71,7 @@ def _detector(params, model_dir):
       runs.categories_of(info, params.task.model.num_classes))])
 
 
-def _images(data: cfg.DataConfig) -> Iterator[Tuple[bytes, np.ndarray]]:
+def _images(data: cfg.DataConfig) -> Iterator[tuple[bytes, np.ndarray]]:
   """Source ids and images [H, W, 3] uint8 of shards, in their order."""
   decoder = parser.Decoder(
       False, data.decoder.get().regenerate_source_id)

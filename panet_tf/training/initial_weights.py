@@ -6,7 +6,7 @@ categories in Cityscapes from a pre-trained COCO Mask R-CNN model (rider being
 randomly initialized)".
 """
 
-from typing import Dict, List, Sequence, Set, Tuple
+from collections.abc import Sequence
 
 from google.protobuf import message
 import numpy as np
@@ -107,7 +107,7 @@ def transfer(initial: np.ndarray, stored: np.ndarray,
   return result.reshape(initial.shape)
 
 
-def _class_layers(model) -> List[tf_keras.layers.Layer]:
+def _class_layers(model) -> list[tf_keras.layers.Layer]:
   """Layers whose last axis is the classes; the first has one unit for each."""
   layers = []
   for head in model.detection_head:
@@ -126,11 +126,11 @@ def _misfit(checkpoint, reason):
       f'task.init_checkpoint {checkpoint} does not fit this model: {reason}')
 
 
-def _variables(parts) -> List[tf.Variable]:
+def _variables(parts) -> list[tf.Variable]:
   return [v for part in parts.values() for v in part.variables]
 
 
-def _read(parts, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
+def _read(parts, checkpoint) -> tuple[dict[int, np.ndarray], list[str]]:
   """{id of a variable: its value in the checkpoint}, and keys left over.
 
   Objects are matched as `tf.train.Checkpoint` does it: a key is the shortest
@@ -160,7 +160,7 @@ def _read(parts, checkpoint) -> Tuple[Dict[int, np.ndarray], List[str]]:
   return values, _unmatched(nodes, matched, parts)
 
 
-def _offsets(parts) -> Set[int]:
+def _offsets(parts) -> set[int]:
   """Variables of the offsets of deformable convolutions, which begin at 0."""
   return {id(v) for part in parts.values() for layer in part.submodules
           if isinstance(layer, deformable_conv.DeformableConv2D)
@@ -187,7 +187,7 @@ def _check_shapes(variables, values, checkpoint, by_class):
                       f'{values[id(v)].shape} there and should have {shape}')
 
 
-def _unmatched(nodes, matched, parts) -> List[str]:
+def _unmatched(nodes, matched, parts) -> list[str]:
   """Keys of variables saved in such parts that these have no place for."""
   seen = set()
   to_visit = [c.node_id for c in nodes[0].children if c.local_name in parts]
@@ -220,7 +220,7 @@ def _names(names):
   return ', '.join(names[:_MOST_NAMES]) + more * (len(names) > _MOST_NAMES)
 
 
-def _summary(layers, sources, num_classes, num_stored) -> List[str]:
+def _summary(layers, sources, num_classes, num_stored) -> list[str]:
   """Which classes were loaded, where these are not all in their order."""
   names = ', '.join(layer.name for layer in layers)
   if not sources:
@@ -235,7 +235,7 @@ def _summary(layers, sources, num_classes, num_stored) -> List[str]:
       f'  not loaded, new weights for labels: {", ".join(fresh) or "none"}']
 
 
-def _left_over(new, unused) -> List[str]:
+def _left_over(new, unused) -> list[str]:
   lines = []
   if new:
     lines.append(f'  not loaded, new: {_names(new)}')

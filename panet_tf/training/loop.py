@@ -1,7 +1,8 @@
 """One run of an experiment: strategy, task, Orbit's loop, resume."""
 
+from collections.abc import Sequence
 import os
-from typing import Any, Dict, Sequence
+from typing import Any
 
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
@@ -13,14 +14,14 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf import errors
-from panet_tf.configs import experiments
 from panet_tf import files
+from panet_tf.configs import experiments
 from panet_tf.configs import inference as inference_config
-from panet_tf.training import progress
-from panet_tf.training import task as _  # Registers PANetTask.
 from panet_tf.configs import stages
 from panet_tf.data import tfrecord
 from panet_tf.training import evaluate_shards
+from panet_tf.training import progress
+from panet_tf.training import task as _  # Registers PANetTask.
 
 
 def run(experiment: str, mode: str, model_dir: str,
@@ -73,7 +74,7 @@ def run(experiment: str, mode: str, model_dir: str,
   _run_loop(params, strategy, task, mode, model_dir)
 
 
-def prepare(params: cfg.ExperimentConfig, mode: str) -> Dict[str, Any]:
+def prepare(params: cfg.ExperimentConfig, mode: str) -> dict[str, Any]:
   """Checks data and options, and fills in what the data set knows.
 
   Args:

@@ -1,8 +1,8 @@
 """What a person watching a long run sees: one line at a time."""
 
+from collections.abc import Callable, Mapping
 import sys
 import time
-from typing import Callable, Mapping
 
 from absl import logging
 from orbit import controller as orbit_controller

@@ -4,7 +4,7 @@ Losses, training step and optimiser are Mask R-CNN's; the model, the input and
 the evaluation are ours.
 """
 
-from typing import Any, Optional
+from typing import Any
 
 from official.common import dataset_fn as dataset_fn_lib
 from official.core import task_factory
@@ -12,23 +12,23 @@ from official.vision.tasks import maskrcnn
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.dataloaders import factory as input_factory
-from panet_tf import runs
-from panet_tf.configs import panet as panet_config
 from panet_tf import errors
 from panet_tf import factory
-from panet_tf.training import initial_weights
-from panet_tf.training import progress
-from panet_tf.dataloaders import batching
+from panet_tf import runs
+from panet_tf.configs import panet as panet_config
 from panet_tf.data import coco_json
+from panet_tf.data import tfrecord
+from panet_tf.dataloaders import batching
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.dataloaders import proposals as proposals_lib
 from panet_tf.dataloaders import reader as reader_lib
 from panet_tf.dataloaders import sampling
-from panet_tf.data import tfrecord
 from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
 from panet_tf.evaluation import proposal_evaluator
+from panet_tf.training import initial_weights
+from panet_tf.training import progress
 
 # What Model Garden has here and we do not.
 _EVALUATION = {
@@ -77,7 +77,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     initial_weights.load_modules(model, checkpoint, named)
 
   def build_inputs(self, params: panet_config.DataConfig,
-                   input_context: Optional[tf.distribute.InputContext] = None,
+                   input_context: tf.distribute.InputContext | None = None,
                    dataset_fn: Any = None) -> tf.data.Dataset:
     """Batches of (image, labels); see `dataloaders.parser`."""
     model = self.task_config.model

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from panet_tf import errors
 from panet_tf.cli import front_end
 from panet_tf.cli import main
-from panet_tf import errors
 from panet_tf.configs import experiments
-from panet_tf.training import task as task_lib
-from panet_tf.training import loop
 from panet_tf.data.sources import shapes
+from panet_tf.training import loop
+from panet_tf.training import task as task_lib
 
 _COCO = {'images': [{'id': 1, 'file_name': 'a.png', 'height': 8, 'width': 8}],
          'annotations': [{'id': 1, 'image_id': 1, 'category_id': 1,

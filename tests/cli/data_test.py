@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from panet_tf.cli import main
 from tests.support import mini_cityscapes
 from tests.support import mini_mapillary
-from panet_tf.cli import main
 
 
 def run(*args):

@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.support import tiny
-from panet_tf.configs import panet
 from panet_tf import errors
-from panet_tf.configs import experiments
 from panet_tf import factory
+from panet_tf.configs import experiments
 from panet_tf.configs import inference as inference_config
+from panet_tf.configs import panet
+from tests.support import tiny
 
 
 @pytest.mark.parametrize('fields, name', [
@@ -17,7 +17,7 @@ from panet_tf.configs import inference as inference_config
      'resnext101_64x4d')])
 def test_a_file_says_which_and_an_ensemble_finds_it(fields, name, tmp_path):
   path = tmp_path / 'params.yaml'
-  path.write_text('task: {model: {backbone: {%s}}}' % fields)
+  path.write_text(f'task: {{model: {{backbone: {{{fields}}}}}}}')
   backbone = experiments.read('panet_coco', [str(path)]).task.model.backbone
   backbone.check()
   member = inference_config.EnsembleMember(checkpoint='runs/a', backbone=name)

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 import yaml
 
-from panet_tf.configs import experiments
 from panet_tf import errors
+from panet_tf.configs import experiments
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / 'configs'
 

@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.support import tiny
-from panet_tf.cli import front_end
 from panet_tf import errors
+from panet_tf.cli import front_end
 from panet_tf.configs import experiments
-from panet_tf.training import task as task_lib
-from panet_tf.training import loop
 from panet_tf.modeling.proposals import rpn_model
+from panet_tf.training import loop
+from panet_tf.training import task as task_lib
+from tests.support import tiny
 
 RPN = dict(stages='rpn', include_mask=False)
 

@@ -9,25 +9,25 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.convert import release_keys
-from tests.convert import torch_writer
-from panet_tf import runs
-from panet_tf.cli import convert_weights
 from panet_tf import errors
 from panet_tf import files
+from panet_tf import runs
+from panet_tf.cli import convert_weights
 from panet_tf.convert import coco_categories
 from panet_tf.convert import official_release
-from panet_tf.inference.suite import ensemble
-from panet_tf.inference.suite import members
-from panet_tf.inference.exported import model_info
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.inference.exported import runtimes
-from panet_tf.serving import exporter
+from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import members
 from panet_tf.serving import export_module
 from panet_tf.serving import export_options
-from panet_tf.serving.verification import report
+from panet_tf.serving import exporter
 from panet_tf.serving.formats import saved_model
+from panet_tf.serving.verification import report
+from tests.convert import release_keys
+from tests.convert import torch_writer
 
 CONFIG = 'e2e_panet_R-50-FPN_2x_mask'
 _PARAMS = {'task': {

@@ -5,10 +5,10 @@ import types
 import numpy as np
 import tensorflow as tf
 
-from tests.support import tiny
-from panet_tf.configs import panet
 from panet_tf import factory
+from panet_tf.configs import panet
 from panet_tf.modeling import panet_model
+from tests.support import tiny
 
 
 def model_config() -> panet.PANet:

@@ -12,15 +12,15 @@ import tensorflow as tf
 import tf_keras
 import yaml
 
-from tests.convert import release_numpy
-from tests.convert import torch_writer
-from panet_tf import runs
-from panet_tf.configs import panet as panet_config
 from panet_tf import errors
-from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
+from panet_tf import runs
+from panet_tf.configs import experiments
+from panet_tf.configs import panet as panet_config
 from panet_tf.convert import imagenet_backbones
+from tests.convert import release_numpy
+from tests.convert import torch_writer
 
 STEM = 8
 

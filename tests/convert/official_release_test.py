@@ -11,17 +11,17 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.convert import release_keys
-from tests.convert import release_numpy
-from tests.convert import torch_writer
-from panet_tf import runs
 from panet_tf import errors
-from panet_tf.configs import experiments
 from panet_tf import factory
 from panet_tf import files
+from panet_tf import runs
+from panet_tf.configs import experiments
 from panet_tf.configs import official_release as official_release_lib
 from panet_tf.convert import official_release
 from panet_tf.convert import weights
+from tests.convert import release_keys
+from tests.convert import release_numpy
+from tests.convert import torch_writer
 
 MASK, DET, TWO_FC = official_release_lib.CONFIGS
 CONFIG_FILES = dict(zip((MASK, DET, TWO_FC), (

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
 from panet_tf.convert import official_release
 from panet_tf.convert import weights
 from panet_tf.modeling import box_head
 from panet_tf.modeling import decoder
 from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling.layers import normalization
+from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
 

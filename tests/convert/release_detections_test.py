@@ -6,16 +6,16 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.convert import release_keys
-from tests.support import release_masks
-from tests.convert import release_numpy
-from tests.convert import torch_writer
 from panet_tf.convert import official_release
 from panet_tf.dataloaders import image_scaling
-from panet_tf.inference.suite import ensemble
-from panet_tf.inference.suite import members
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
+from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import members
+from tests.convert import release_keys
+from tests.convert import release_numpy
+from tests.convert import torch_writer
+from tests.support import release_masks
 
 _PARAMS = {'task': {
     'model': dict(

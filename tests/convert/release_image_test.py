@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.convert import release_numpy
 from panet_tf.dataloaders import image_scaling
 from panet_tf.modeling.proposals import portable_generators
+from tests.convert import release_numpy
 
 MEAN = (102.9801, 115.9465, 122.7717)
 PIXELS = image_scaling.Pixels('bgr', MEAN, (1.0, 1.0, 1.0), exact_scale=True)

@@ -8,9 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.convert import torch_writer as writer
 from panet_tf import errors
 from panet_tf.convert import torch_file
+from tests.convert import torch_writer as writer
 
 WEIGHTS = {
     'a.weight': np.arange(24, dtype=np.float32).reshape(2, 3, 4),

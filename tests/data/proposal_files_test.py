@@ -9,8 +9,8 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.data import proposal_files
-from panet_tf.dataloaders import proposals
 from panet_tf.data import tfrecord_file
+from panet_tf.dataloaders import proposals
 
 SIZE = {7: (40, 60), 9: (64, 48), 12: (10, 10)}  # Height, width.
 

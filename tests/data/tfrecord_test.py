@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
 from official.vision.dataloaders import tf_example_decoder
+from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 import tensorflow as tf

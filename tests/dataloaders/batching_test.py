@@ -7,10 +7,10 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.support import tiny
 from panet_tf import errors
-from panet_tf.training import task as task_lib
 from panet_tf.dataloaders import batching
+from panet_tf.training import task as task_lib
+from tests.support import tiny
 
 CANVASES = ['64x128', '128x64', '64x64']
 SIZES = [(48, 60), (60, 48), (50, 50), (32, 64), (20, 62), (64, 30), (40, 46)]

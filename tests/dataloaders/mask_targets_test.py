@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
 from panet_tf.dataloaders import mask_targets
+from tests.support import tiny
 
 BOXES = [
     (8, 16, 24, 40),

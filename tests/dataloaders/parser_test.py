@@ -3,19 +3,19 @@
 import functools
 
 import numpy as np
+from official.vision.dataloaders import maskrcnn_input
+from official.vision.dataloaders import tf_example_decoder
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
-from official.vision.dataloaders import maskrcnn_input
-from official.vision.dataloaders import tf_example_decoder
-from panet_tf.dataloaders import factory as input_factory
-from panet_tf.configs import canvases as canvases_lib
 from panet_tf import files
+from panet_tf.configs import canvases as canvases_lib
 from panet_tf.data import coco_json
+from panet_tf.data import tfrecord
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
-from panet_tf.data import tfrecord
+from tests.support import tiny
 
 SCALES = dict(short_edge=[40, 140], long_edge=140)  # A tenth of section 4.2's.
 
@@ -306,7 +306,7 @@ def test_one_example_s_shapes_are_static_in_a_data_set(tmp_path):
 # Repeatability.
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def first_batches(parallel, seed=1, **options):
   """Three epochs of two examples, parsed by some threads."""
   tf.random.set_seed(seed)

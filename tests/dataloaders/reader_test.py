@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
 from panet_tf import errors
+from tests.support import tiny
 
 NUM_IMAGES = 5
 

@@ -3,17 +3,17 @@
 import functools
 
 import numpy as np
+from official.vision.ops import anchor as anchor_ops
 import pytest
 import tensorflow as tf
 
-from official.vision.ops import anchor as anchor_ops
 from panet_tf.dataloaders import rpn_targets
 
 SEED = tf.constant([3, 4], tf.int64)
 ALL = 10**6  # All anchors take part: nothing is a matter of luck.
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def generator(num_scales=1, anchor_size=4.0):
   return anchor_ops.build_anchor_generator(
       2, 6, num_scales, [0.5, 1.0, 2.0], anchor_size)

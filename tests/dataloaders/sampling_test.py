@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
 from panet_tf import errors
-from panet_tf.dataloaders import sampling
 from panet_tf.data import tfrecord_file
+from panet_tf.dataloaders import sampling
+from tests.support import tiny
 
 # (labels, which are crowds) of each image: class 3 is on one of 20 images, 4
 # only a crowd, and the last image has nothing.

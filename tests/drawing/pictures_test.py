@@ -6,9 +6,9 @@ import time
 import numpy as np
 import pytest
 
-from panet_tf.drawing import pictures
 from panet_tf.drawing import colors
 from panet_tf.drawing import labels as labels_lib
+from panet_tf.drawing import pictures
 from panet_tf.structures import mask_windows
 
 _NAMES = {1: 'cell', 2: 'dog'}

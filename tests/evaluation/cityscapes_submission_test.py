@@ -6,7 +6,9 @@ import os
 import random
 
 # pylint: disable-next=line-too-long
-from cityscapesscripts.evaluation import evalInstanceLevelSemanticLabeling as benchmark
+from cityscapesscripts.evaluation import (
+  evalInstanceLevelSemanticLabeling as benchmark,
+)
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask

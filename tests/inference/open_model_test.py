@@ -12,9 +12,9 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.inference import open_model
-from panet_tf.prediction import predict
 from panet_tf.inference import predictor
 from panet_tf.inference.exported import runtimes
+from panet_tf.prediction import predict
 
 _EXPORTS = ('tiny_tflite', 'tiny_onnx', 'tiny_saved_model',
             'tiny_full_image_masks')

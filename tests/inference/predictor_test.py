@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from panet_tf import runs
 from panet_tf import errors
+from panet_tf import runs
 from panet_tf.inference import predictor
 
 

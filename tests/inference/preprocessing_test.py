@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.configs import experiments
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.inference import preprocessing
 from tests.support import tiny
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import predicted_metrics
-from tests.support import tiny
 from panet_tf import errors
-from panet_tf.training import loop
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import views
+from panet_tf.training import loop
+from tests.support import predicted_metrics
+from tests.support import tiny
 
 
 @pytest.mark.parametrize('height, width, expected', [

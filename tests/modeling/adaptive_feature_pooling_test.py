@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
 from panet_tf.modeling import adaptive_feature_pooling as afp
+from tests.support import release_weights as release
 
 
 def features(size=256, channels=3):

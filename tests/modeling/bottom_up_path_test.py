@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
-from tests.modeling.feature_pyramid_test import set_pyramid
 from panet_tf.modeling import bottom_up_path
 from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import normalization
+from tests.modeling.feature_pyramid_test import set_pyramid
+from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
 NONE = normalization.Normalization('none')

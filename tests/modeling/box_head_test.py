@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.support import release_weights as release
 from panet_tf.modeling import box_head
 from panet_tf.modeling.layers import normalization
+from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
 NONE = normalization.Normalization('none')

@@ -1,17 +1,17 @@
 """Claims about the neck as one decoder, and in Model Garden's RetinaNet."""
 
 import numpy as np
+from official.core import exp_factory
+from official.vision.configs import decoders as decoder_configs
+from official.vision.modeling import factory
 import pytest
 import tensorflow as tf
 import tf_keras
 
-from official.core import exp_factory
-from official.vision.configs import decoders as decoder_configs
-from official.vision.modeling import factory
-from tests.support import release_weights as release
-from tests.modeling.feature_pyramid_test import backbone_maps
 from panet_tf.modeling import decoder
 from panet_tf.modeling.layers import normalization
+from tests.modeling.feature_pyramid_test import backbone_maps
+from tests.support import release_weights as release
 
 NONE = normalization.Normalization('none')
 

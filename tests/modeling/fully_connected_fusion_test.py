@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
 from panet_tf.modeling import fully_connected_fusion as ff
 from panet_tf.modeling.layers import normalization
+from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
 NONE = normalization.Normalization('none')

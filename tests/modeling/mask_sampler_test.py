@@ -1,10 +1,10 @@
 """Claims about mask targets."""
 
 import numpy as np
+from official.vision.modeling.layers import mask_sampler as official
 import pytest
 import tensorflow as tf
 
-from official.vision.modeling.layers import mask_sampler as official
 from panet_tf.modeling import mask_sampler
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
 from panet_tf import factory
 from panet_tf.modeling import panet_model
+from tests.support import tiny
 
 _DELTA_WEIGHTS = [10., 10., 5., 5.]
 DETECTIONS = ('detection_boxes', 'detection_scores', 'detection_classes',

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from panet_tf import runs
-from panet_tf.configs import panet
 from panet_tf import factory
 from panet_tf import files
+from panet_tf import runs
+from panet_tf.configs import panet
 from panet_tf.convert import imagenet_backbones
 from panet_tf.modeling.layers import deformable_conv
 

@@ -7,11 +7,11 @@ import numpy as np
 from pycocotools import mask as mask_utils
 import pytest
 
-from tests.support import fake_detector
 from panet_tf import errors
 from panet_tf.drawing import pictures
 from panet_tf.prediction import annotated_video
 from panet_tf.prediction import outputs
+from tests.support import fake_detector
 
 _CATEGORIES = fake_detector.FakeDetector.categories
 

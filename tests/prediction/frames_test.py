@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from tests.support import fake_detector
 from panet_tf import errors
 from panet_tf.data import image_bytes
 from panet_tf.prediction import annotated_video
 from panet_tf.prediction import frames as frames_lib
+from tests.support import fake_detector
 
 
 @pytest.fixture(name='pool')

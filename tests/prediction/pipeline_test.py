@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from panet_tf import errors
+from panet_tf.cli import main
+from panet_tf.inference import open_model
 from tests.support import fake_detector
 from tests.support import streaming
 from tests.support.streaming import run  # pylint: disable=unused-import
-from panet_tf.cli import main
-from panet_tf import errors
-from panet_tf.inference import open_model
 
 _VALUES = [3, 90, 14, 159, 26, 53, 58, 97, 93, 23]
 

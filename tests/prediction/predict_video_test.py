@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from panet_tf import errors
+from panet_tf.cli import main
+from panet_tf.inference import open_model
+from panet_tf.prediction import frames as frames_lib
 from tests.support import fake_detector
 from tests.support import streaming
 from tests.support.streaming import run  # pylint: disable=unused-import
-from panet_tf.cli import main
-from panet_tf import errors
-from panet_tf.prediction import frames as frames_lib
-from panet_tf.inference import open_model
 
 
 class _Videos:

@@ -12,15 +12,15 @@ from PIL import Image
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
-from tests.support import tiny_run as tiny_run_lib
 from panet_tf import runs
 from panet_tf.cli import main
 from panet_tf.configs import panet
-from panet_tf.training import task as task_lib
-from panet_tf.dataloaders import proposals
-from panet_tf.data.sources import shapes
 from panet_tf.data import tfrecord
+from panet_tf.data.sources import shapes
+from panet_tf.dataloaders import proposals
+from panet_tf.training import task as task_lib
+from tests.support import tiny
+from tests.support import tiny_run as tiny_run_lib
 
 
 @pytest.fixture(scope='module')

@@ -18,10 +18,10 @@ from panet_tf import errors
 from panet_tf.data import image_bytes
 from panet_tf.data import tfrecord_file
 from panet_tf.inference import open_model
-from panet_tf.serving import exporter
 from panet_tf.serving import export_options
-from panet_tf.serving.verification import report
+from panet_tf.serving import exporter
 from panet_tf.serving.formats import saved_model
+from panet_tf.serving.verification import report
 from panet_tf.serving.verification import verify
 
 

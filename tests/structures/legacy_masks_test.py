@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.support import release_masks
 from panet_tf.structures import legacy_masks
+from tests.support import release_masks
 
 
 @pytest.mark.parametrize('largest', [6, 40, 300])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from panet_tf import runs
-from panet_tf.inference.exported import model_info
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import onnx as onnx_lib
 from panet_tf.serving.formats import saved_model as saved_model_lib

@@ -1,10 +1,10 @@
 """A layer between a map and a map, run in what it was exported to."""
 
+from ai_edge_litert import interpreter as litert
 import numpy as np
 import onnxruntime
 import tensorflow as tf
 import tf2onnx
-from ai_edge_litert import interpreter as litert
 
 
 def outputs(layer, x, folder):

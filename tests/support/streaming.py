@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from tests.support import fake_detector
 from panet_tf.inference import open_model
 from panet_tf.prediction import predict
+from tests.support import fake_detector
 
 
 class Killed(BaseException):

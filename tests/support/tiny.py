@@ -3,15 +3,15 @@
 import io
 
 import numpy as np
-import tensorflow as tf
-from PIL import Image
 from official.vision.configs import maskrcnn
+from PIL import Image
+import tensorflow as tf
 
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.configs import panet
-from panet_tf.training import task as task_lib
-from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.data.sources import shapes
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.training import task as task_lib
 
 SIZE = 64
 NUM_CLASSES = 5

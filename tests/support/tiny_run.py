@@ -3,9 +3,9 @@
 import json
 
 import numpy as np
-import tensorflow as tf
 from official.core import config_definitions as cfg
 from official.modeling import hyperparams
+import tensorflow as tf
 
 from panet_tf.configs import panet
 from panet_tf.training import task as task_lib

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from panet_tf.cli import main
 from panet_tf import errors
-from panet_tf.training import loop
+from panet_tf.cli import main
 from panet_tf.data.sources import shapes
 from panet_tf.evaluation import coco
 from panet_tf.inference import predictor as predictor_lib
+from panet_tf.training import loop
 
 _TINY = {
     'task': {

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
+from panet_tf.configs import panet
+from panet_tf.training import initial_weights
 from tests import factory_test
 from tests.support import tiny
-from panet_tf.configs import panet
-from panet_tf import errors
-from panet_tf.training import initial_weights
 
 CLASSES = 3  # With background; the source has tiny.NUM_CLASSES, 5.
 PER_CLASS = {'class_logits': 1, 'box_deltas': 4, 'classifier': 1}

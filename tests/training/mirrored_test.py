@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from tests.support import tiny
 from panet_tf.configs import panet
+from tests.support import tiny
 
 
 def test_two_replicas_take_one_step_and_stay_equal(two_replicas):

@@ -7,8 +7,8 @@ may mean either.
 """
 
 from panet_tf.data import coco_json
-from panet_tf.data.doctor import table as table_lib
 from panet_tf.data import segmentation
+from panet_tf.data.doctor import table as table_lib
 
 # What the checks look at; NaN in any other field is somebody else's.
 _READ = {'id', 'image_id', 'category_id', 'iscrowd', 'area', 'bbox',

@@ -11,10 +11,10 @@ import sys
 from PIL import Image
 import tqdm
 
-from panet_tf.data.doctor import table
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
 from panet_tf.data import segmentation
+from panet_tf.data.doctor import table
 from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112

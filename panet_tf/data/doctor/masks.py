@@ -9,8 +9,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from panet_tf.data import coco_json
-from panet_tf.data.doctor import table as table_lib
 from panet_tf.data import segmentation
+from panet_tf.data.doctor import table as table_lib
 from panet_tf.errors import InputError
 
 # COCO's boxes are those of the polygons, whose thin tips cover no pixel: on

@@ -1,8 +1,8 @@
 """Reading the files of an export, and saying what is wrong with them."""
 
+from collections.abc import Iterator
 import contextlib
 import os
-from typing import Iterator, List
 import zipfile
 import zlib
 
@@ -58,7 +58,7 @@ def info_of_tflite(path: str) -> model_info.ModelInfo:
         f'{path}: has no {model_info.FILE} ({_line(e)}); {_AGAIN}') from e
 
 
-def versions(folder: str) -> List[str]:
+def versions(folder: str) -> list[str]:
   """SavedModels in a folder as TensorFlow Serving has it, the newest last."""
   return sorted((
       name for name in os.listdir(folder) if name.isdecimal()

@@ -7,7 +7,7 @@ into a .tflite, metadata of an ONNX file. Reading it needs no TensorFlow.
 import dataclasses
 import json
 import os
-from typing import Any, BinaryIO, Dict, List, Union
+from typing import Any, BinaryIO
 
 from panet_tf import errors
 from panet_tf.inference import preprocessing as preprocessing_lib
@@ -30,7 +30,7 @@ class ModelInfo:
       box, as 28 x 28 probabilities.
     legacy_masks: see `detections.Detector`.
   """
-  categories: List[Dict[str, Any]]
+  categories: list[dict[str, Any]]
   preprocessing: preprocessing_lib.Preprocessing
   include_mask: bool = True
   full_image_masks: bool = False
@@ -46,7 +46,7 @@ class ModelInfo:
         for category in self.categories)
 
   @classmethod
-  def from_json(cls, text: Union[str, bytes], where: str) -> 'ModelInfo':
+  def from_json(cls, text: str | bytes, where: str) -> 'ModelInfo':
     """Inverse of `to_json`.
 
     Args:
@@ -95,7 +95,7 @@ def _check(info):
     ids.add(number)
 
 
-def write_assets(info: ModelInfo, folder: str) -> List[str]:
+def write_assets(info: ModelInfo, folder: str) -> list[str]:
   """Writes FILE and LABELS into a folder; returns both paths."""
   paths = []
   for name, text in ((FILE, info.to_json()), (LABELS, info.labels_text())):

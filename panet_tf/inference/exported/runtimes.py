@@ -5,9 +5,10 @@ file runs where TensorFlow is not installed.
 """
 
 import abc
+from collections.abc import Iterable, Mapping
 import importlib
 import os
-from typing import Any, Dict, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class _Exported(detector.Detector):
           f'{path}: takes {batch_size} images at a time; it must be 1 to '
           f'{_MAX_BATCH_SIZE}')
 
-  def _input_shapes(self) -> Dict[str, Any]:
+  def _input_shapes(self) -> dict[str, Any]:
     return {'inputs': [*self.info.preprocessing.canvas, 3],
             'image_info': [4, 2]}
 

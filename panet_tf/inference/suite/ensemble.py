@@ -9,25 +9,26 @@ are merged. Phase 2 finds their masks, on the same features.
 """
 
 import collections
+from collections.abc import Iterator, Sequence
 import contextlib
 import gc
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 
-from panet_tf.structures import detections as detections_lib
 from panet_tf import errors
 from panet_tf.configs import experiments
 from panet_tf.inference import detector
+from panet_tf.inference import predictor
+from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import members as members_lib
 from panet_tf.inference.suite import merging
-from panet_tf.inference import predictor
 from panet_tf.inference.suite import stages as stages_lib
 from panet_tf.inference.suite import views as views_lib
-from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import voting
+from panet_tf.structures import detections as detections_lib
 
-_Place = Tuple[int, int]  # Number of the image and of its copy.
+_Place = tuple[int, int]  # Number of the image and of its copy.
 _View = views_lib.View
 
 
@@ -103,7 +104,7 @@ class Ensemble(detector.Detector):
     return [self._finished(image, number, *found[number], sources, masks)
             for number, image in enumerate(images)]
 
-  def _views(self, images) -> Dict[_Place, List[_View]]:
+  def _views(self, images) -> dict[_Place, list[_View]]:
     """Each copy of each image, as each member sees it."""
     views = {}
     for number, image in enumerate(images):
@@ -157,7 +158,7 @@ class Ensemble(detector.Detector):
       With mask voting [n, M, M] of each copy's own detections, by place; else
       [N, M, M] of each image's merged ones, the mean of its copies, by number.
     """
-    sums: Dict[Any, np.ndarray] = {}
+    sums: dict[Any, np.ndarray] = {}
     counts = collections.Counter()
     for number, member in enumerate(self._members):
       if not member.include_mask:
@@ -208,7 +209,7 @@ class _FeatureCache:
 
   def __init__(self, num_bytes: float):
     self._room = num_bytes
-    self._kept: Dict[Any, stages_lib.Features] = {}
+    self._kept: dict[Any, stages_lib.Features] = {}
 
   def features(self, stages, number, place, images, views):
     """Features of a member on a copy, kept or computed (again)."""

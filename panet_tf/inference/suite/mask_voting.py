@@ -15,9 +15,9 @@ import numpy as np
 from pycocotools import mask as mask_utils
 from scipy import sparse
 
+from panet_tf.inference.suite import voting
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
-from panet_tf.inference.suite import voting
 
 Masks = Union[np.ndarray, mask_windows.MaskWindows]
 # A mean so little below the threshold has reached it: weights are rounded, and

@@ -1,15 +1,16 @@
 """The models of an ensemble: what lies beside their checkpoints."""
 
+from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 from official.core import config_definitions as cfg
 
-from panet_tf.dataloaders import factory as input_factory
-from panet_tf import runs
 from panet_tf import errors
+from panet_tf import runs
 from panet_tf.configs import inference as inference_config
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.inference import preprocessing
 
 
@@ -24,7 +25,7 @@ class Member:
   """
   path: str
   params: cfg.ExperimentConfig
-  categories: List[Dict[str, Any]]
+  categories: list[dict[str, Any]]
 
   @classmethod
   def read(cls, checkpoint: str, *args) -> 'Member':
@@ -71,7 +72,7 @@ def check(members: Sequence[Member]):
 
 
 def read_listed(listed: Sequence[inference_config.EnsembleMember],
-                options: inference_config.Inference, *args) -> List[Member]:
+                options: inference_config.Inference, *args) -> list[Member]:
   """The models of `task.inference.ensemble`, merged as `options` say.
 
   Args:

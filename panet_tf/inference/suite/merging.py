@@ -3,8 +3,8 @@
 Section 4.2 merges what four scales, flips and seven models say of an image.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -37,8 +37,8 @@ class Boxes:
                  for field in dataclasses.fields(cls)))
 
 
-def mean(classified: Sequence[Tuple[np.ndarray, np.ndarray]]
-        ) -> Tuple[np.ndarray, np.ndarray]:
+def mean(classified: Sequence[tuple[np.ndarray, np.ndarray]]
+        ) -> tuple[np.ndarray, np.ndarray]:
   """The mean of what several models say of the same proposals.
 
   Args:
@@ -70,7 +70,7 @@ def candidates(boxes: np.ndarray, scores: np.ndarray,
 
 def soften(found: Boxes, options: inference_config.Inference,
            iou_threshold: float, score_threshold: float
-          ) -> Tuple[np.ndarray, Boxes]:
+          ) -> tuple[np.ndarray, Boxes]:
   """Soft-NMS: which are kept, and they with their new scores."""
   kept, scores = voting.soft_nms(
       found.boxes, found.scores, found.classes, method=options.soft_nms,
@@ -79,10 +79,10 @@ def soften(found: Boxes, options: inference_config.Inference,
   return kept, dataclasses.replace(found[kept], scores=np.float32(scores))
 
 
-def merge(sources: Sequence[Boxes], voters: List[Boxes],
+def merge(sources: Sequence[Boxes], voters: list[Boxes],
           options: inference_config.Inference, *, iou_threshold: float,
           score_threshold: float, max_detections: int
-         ) -> Tuple[np.ndarray, Boxes]:
+         ) -> tuple[np.ndarray, Boxes]:
   """Detections of an image.
 
   Args:

@@ -5,8 +5,8 @@ has suppressed what it found twice. Of two tiles, the pieces of one object agree
 where both tiles see it, which is all that is compared here.
 """
 
+from collections.abc import Iterator, Sequence
 import dataclasses
-from typing import Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class _Pieces:
   scores: np.ndarray
   classes: np.ndarray
   tiles: np.ndarray
-  masks: Optional[mask_windows.MaskWindows]
+  masks: mask_windows.MaskWindows | None
 
   def __getitem__(self, index):
     return _Pieces(*(
@@ -119,7 +119,7 @@ def _cut(pieces, tiles, height, width):
   return ~(own[0] & own[1]), anywhere[0] & anywhere[1]
 
 
-def _overlapping(tiles) -> Iterator[Tuple[int, int]]:
+def _overlapping(tiles) -> Iterator[tuple[int, int]]:
   """Pairs of tiles that have pixels in common."""
   for first, tile in enumerate(tiles):
     rest = tiles[first + 1:]
@@ -180,7 +180,7 @@ def _area(pieces, indices, windows, *limits) -> float:
       [pieces.pixels(index, window) for index in indices]))
 
 
-def _join(joins, tiles) -> List[List[int]]:
+def _join(joins, tiles) -> list[list[int]]:
   """Groups of pieces, at most one of each tile."""
   group_of = {i: [i] for i in range(len(tiles))}
   for _, i, j in sorted(joins):
@@ -191,7 +191,7 @@ def _join(joins, tiles) -> List[List[int]]:
   return [sorted(group) for i, group in group_of.items() if i == min(group)]
 
 
-def _suppress(groups, doubles, scores) -> List[List[int]]:
+def _suppress(groups, doubles, scores) -> list[list[int]]:
   """Groups without the worse of doubles, best score first."""
   rivals = {}
   for i, j in doubles:

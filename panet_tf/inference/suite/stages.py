@@ -4,18 +4,19 @@ What test-time augmentation and ensembles put together in other ways than
 `PANetModel.call` does: features, proposals, classification, masks.
 """
 
+from collections.abc import Callable
 import dataclasses
 import functools
-from typing import Any, Callable, Dict, Tuple
+from typing import Any
 
 import numpy as np
 from official.core import config_definitions as cfg
 import tensorflow as tf
 
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf import factory
 from panet_tf import runs
 from panet_tf.configs import panet as panet_config
+from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import image_scaling
 from panet_tf.inference.suite import views
 from panet_tf.modeling import panet_model
@@ -33,7 +34,7 @@ class Features:
     im_info: of `PANetModel.im_info`, the copy's size without padding.
     view: the copy.
   """
-  maps: Dict[str, tf.Tensor]
+  maps: dict[str, tf.Tensor]
   im_info: tf.Tensor
   view: View
 
@@ -42,8 +43,8 @@ class Features:
     return sum(x.dtype.size * int(np.prod(x.shape)) for x in self.maps.values())
 
 
-@functools.lru_cache(maxsize=None)
-def prepare(canvas: Tuple[int, int],
+@functools.cache
+def prepare(canvas: tuple[int, int],
             pixels: image_scaling.Pixels = image_scaling.Pixels()
            ) -> Callable[..., Any]:
   """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
@@ -79,7 +80,7 @@ class Suppression:
             'max_num_detections')}).suppress)
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
-               view: View) -> Dict[str, np.ndarray]:
+               view: View) -> dict[str, np.ndarray]:
     """Suppresses in network-input pixels, as a model that runs as a whole.
 
     Args:
@@ -141,7 +142,7 @@ class Stages:
     return features.view.boxes_to_image(boxes[0].numpy())
 
   def classify(self, features: Features,
-               proposals: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+               proposals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes and scores of each class but the background.
 
     Args:

@@ -7,10 +7,10 @@ is in memory beside the image is a batch of tiles, and the objects found.
 import numpy as np
 import tqdm
 
-from panet_tf.structures import detections as detections_lib
 from panet_tf import errors
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference.suite import seams
+from panet_tf.structures import detections as detections_lib
 from panet_tf.structures import mask_windows
 
 _SHOW_PROGRESS_FROM = 32  # Tiles.

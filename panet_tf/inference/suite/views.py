@@ -5,8 +5,8 @@ other ranges from 600 to 1,200 with step 200. Only 4 scales are used", and
 horizontal flips.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -29,11 +29,11 @@ class View:
     flip: mirrored left to right.
     factors: what boxes are multiplied with, [2] float32, yx.
   """
-  image_size: Tuple[int, int]
+  image_size: tuple[int, int]
   scale: np.float32
-  canvas: Tuple[int, int]
+  canvas: tuple[int, int]
   flip: bool
-  factors: Tuple[np.float32, np.float32]
+  factors: tuple[np.float32, np.float32]
 
   @property
   def size(self) -> np.ndarray:
@@ -77,8 +77,8 @@ class Augmentation:
   long_edge: int = 1400
   flip: bool = False
 
-  def views(self, image_size: Tuple[int, int],
-            rule: preprocessing.Preprocessing) -> List[View]:
+  def views(self, image_size: tuple[int, int],
+            rule: preprocessing.Preprocessing) -> list[View]:
     """Views of an image: each scale, then each scale mirrored.
 
     A view at the model's own scale has the model's own canvas. Others have a

@@ -9,7 +9,7 @@ a box without area overlaps nothing. Nothing crosses from class to class.
 Results depend on the values and the order of what is given, on nothing else.
 """
 
-from typing import Iterator, Tuple
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import special
@@ -67,7 +67,7 @@ def non_max_suppression(boxes: np.ndarray, scores: np.ndarray,
 def soft_nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, *,
              method: str = 'linear', iou_threshold: float = 0.5,
              sigma: float = 0.5, score_threshold: float = 0.001
-             ) -> Tuple[np.ndarray, np.ndarray]:
+             ) -> tuple[np.ndarray, np.ndarray]:
   """Lowers the scores of boxes that overlap better ones of their class.
 
   Bodla et al., Soft-NMS (ICCV 2017), eq. 2 and 3: the best box left keeps its
@@ -115,7 +115,7 @@ def box_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
                voter_boxes: np.ndarray, voter_scores: np.ndarray,
                voter_classes: np.ndarray, *, iou_threshold: float = 0.8,
                scoring: str = 'identity', beta: float = 1.0
-               ) -> Tuple[np.ndarray, np.ndarray]:
+               ) -> tuple[np.ndarray, np.ndarray]:
   """Moves each box to the mean of its voters, weighted by their scores.
 
   Gidaris and Komodakis, Multi-region CNN (ICCV 2015), 3.3. A voter has the

@@ -1,6 +1,7 @@
 """The one block of all backbones: ResNet, ResNeXt, SE-ResNeXt and SENet."""
 
-from typing import Any, Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -57,7 +58,7 @@ class ResidualBlock(tf_keras.layers.Layer):
 
   def __init__(self, filters: int, bottleneck: bool = True, strides: int = 1,
                stride_in_1x1: bool = False, projection: bool = False,
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                kernel_regularizer=None, groups: int = 1,
                widths: Sequence[int] = (1, 1), se_reduction: int = 0,
                shortcut_size: int = 1, deformable: bool = False,

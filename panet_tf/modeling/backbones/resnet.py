@@ -6,14 +6,14 @@ Padding is symmetric, as in Caffe and torchvision, so that their ImageNet
 weights fit; so are the two places of the stride (`stride_in_1x1`).
 """
 
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
-from typing import Union
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.backbones import residual_block
+from panet_tf.modeling.layers import normalization
 
 
 class Design(NamedTuple):
@@ -29,14 +29,14 @@ class Design(NamedTuple):
     deep_stem: three 3x3 convolutions instead of one 7x7.
     pool_padding: of the maximum before stage 2, above and below.
   """
-  blocks: Tuple[int, int, int, int]
+  blocks: tuple[int, int, int, int]
   bottleneck: bool = True
   groups: int = 1
-  widths: Tuple[int, int] = (1, 1)
+  widths: tuple[int, int] = (1, 1)
   se_reduction: int = 0
   shortcut_size: int = 1
   deep_stem: bool = False
-  pool_padding: Tuple[int, int] = (1, 1)
+  pool_padding: tuple[int, int] = (1, 1)
 
 
 # ResNet and ResNeXt: torchvision/models/resnet.py, where "32x8d" is groups=32,
@@ -88,10 +88,10 @@ class DeepStem(tf_keras.layers.Layer):
 class ResNet(tf_keras.Model):
   """A backbone of `DESIGNS` without its classifier."""
 
-  def __init__(self, model_id: Union[int, str] = 50,
+  def __init__(self, model_id: int | str = 50,
                width_multiplier: float = 1.0,
                stride_in_1x1: bool = False, frozen_stages: int = 0,
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                kernel_regularizer=None,
                deformable_stages: Sequence[int] = (), modulated: bool = False,
                **kwargs):
@@ -142,7 +142,7 @@ class ResNet(tf_keras.Model):
                    for level in range(2, 6)}
     self._freeze()
 
-  def _stage_kwargs(self, stage: int) -> Dict[str, Any]:
+  def _stage_kwargs(self, stage: int) -> dict[str, Any]:
     if stage <= self.frozen_stages:
       return dict(norm=self.normalization.as_frozen())
     return dict(norm=self.normalization,

@@ -21,7 +21,8 @@ Memory in bytes, of float32 and with the pixels of the output, H and W:
 benchmarks/deformable_conv.md has what was measured.
 """
 
-from typing import Any, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,8 +33,8 @@ from panet_tf.modeling.layers import grouped_conv
 
 def deformable_conv2d(
     x: tf.Tensor, offsets: tf.Tensor, kernel: tf.Tensor,
-    masks: Optional[tf.Tensor] = None, *, strides: int = 1, dilation: int = 1,
-    training: Optional[bool] = None) -> tf.Tensor:
+    masks: tf.Tensor | None = None, *, strides: int = 1, dilation: int = 1,
+    training: bool | None = None) -> tf.Tensor:
   """Deformable convolution, differentiable by every tensor.
 
   The padding is dilation * (kernel_size // 2) on each side. Positions and sums
@@ -151,7 +152,7 @@ def _by_tap(x, taps):
       tf.reshape(x, [-1, groups, taps]), [0, 2, 1]), tf.shape(x))
 
 
-def _split(position, length) -> Tuple[tf.Tensor, tf.Tensor]:
+def _split(position, length) -> tuple[tf.Tensor, tf.Tensor]:
   """Fraction behind a pixel, and the pixel counted from the zero in front."""
   position = tf.clip_by_value(
       position, -1, tf.cast(length, position.dtype))
@@ -193,7 +194,7 @@ class DeformableConv2D(grouped_conv.PaddedConv2D):
         kernel_initializer='zeros',
         kernel_regularizer=self.kernel_regularizer, name='offset')
 
-  def call(self, x: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+  def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """[batch, height, width, channels] to [batch, h, w, filters].
 
     Args:

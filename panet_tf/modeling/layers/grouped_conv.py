@@ -13,8 +13,9 @@ there we take that of a few dense convolutions. benchmarks/grouped_conv.md
 compares the ways.
 """
 
+from collections.abc import Mapping, Sequence
 import functools
-from typing import Any, Mapping, Optional, Sequence, Union
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -27,8 +28,8 @@ _NATIVE_CHANNELS = 8
 
 
 def conv2d(x: tf.Tensor, kernel: tf.Tensor,
-           strides: Union[int, Sequence[int]] = 1,
-           training: Optional[bool] = None) -> tf.Tensor:
+           strides: int | Sequence[int] = 1,
+           training: bool | None = None) -> tf.Tensor:
   """Convolution without padding, in as many groups as the shapes tell.
 
   Args:
@@ -67,7 +68,7 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor,
   return with_gradient(x, tf.convert_to_tensor(kernel))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _has_fast_gradient(dtype: tf.DType, channels: int) -> bool:
   """Whether TensorFlow has one here, for groups of so many channels."""
   if any(d.device_type != 'CPU' for d in tf.config.list_logical_devices()):
@@ -140,7 +141,7 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
                      groups=groups, dilation_rate=dilation_rate, **kwargs)
     self._pad = kernel_size // 2 if strides > 1 or groups > 1 else 0
 
-  def call(self, x: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+  def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """[batch, height, width, channels] to [batch, h, w, filters].
 
     Args:

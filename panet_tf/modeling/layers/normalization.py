@@ -10,9 +10,10 @@ layer; `ConvNorm` and `DenseNorm` are the only places that apply it, so that a
 switch cannot be lost on the way.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import functools
-from typing import Any, Mapping, Optional, Union
+from typing import Any, Union
 
 import tensorflow as tf
 import tf_keras
@@ -191,9 +192,9 @@ class ConvNorm(_NormalizedLayer):
   """
 
   def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1,
-               norm: Optional[Normalization] = None,
-               activation: Optional[str] = 'relu',
-               use_bias: Optional[bool] = None,
+               norm: Normalization | None = None,
+               activation: str | None = 'relu',
+               use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None,
                groups: int = 1, deformable: bool = False,
                modulated: bool = False, **kwargs):
@@ -244,9 +245,9 @@ class ConvNorm(_NormalizedLayer):
 class DenseNorm(_NormalizedLayer):
   """Fully connected layer, normalization, activation."""
 
-  def __init__(self, units: int, norm: Optional[Normalization] = None,
-               activation: Optional[str] = 'relu',
-               use_bias: Optional[bool] = None,
+  def __init__(self, units: int, norm: Normalization | None = None,
+               activation: str | None = 'relu',
+               use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None, **kwargs):
     """Initializes the block; see `ConvNorm`. `use_bias` None: norm.fc_bias."""
     norm = Normalization.of(norm)

@@ -8,10 +8,10 @@ right: below an IoU threshold of 0.5 they let suppressed boxes suppress others.
 
 import math
 
-import tensorflow as tf
-import tf_keras
 from official.vision.modeling.layers import detection_generator
 from official.vision.ops import box_ops
+import tensorflow as tf
+import tf_keras
 
 from panet_tf.modeling.proposals import roi_generator
 from panet_tf.ops import legacy_boxes as legacy

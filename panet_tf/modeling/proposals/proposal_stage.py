@@ -3,10 +3,9 @@
 What a whole PANet and an RPN alone have in common.
 """
 
-from typing import Dict, Optional, Tuple
 
-import tensorflow as tf
 from official.vision.ops import anchor as anchor_ops
+import tensorflow as tf
 
 from panet_tf.ops import legacy_boxes as legacy
 
@@ -29,7 +28,7 @@ class ProposalStage:
     return tf.concat([image_info[:, 1], image_info[:, 2, :1]], -1)
 
   def pixel_boxes(self, edge_boxes: tf.Tensor,
-                  im_info: Optional[tf.Tensor] = None) -> tf.Tensor:
+                  im_info: tf.Tensor | None = None) -> tf.Tensor:
     """Boxes of a call's outputs as the methods take them.
 
     Args:
@@ -64,13 +63,13 @@ class ProposalStage:
     return legacy.to_edges(pixel_boxes) if self._legacy_boxes else pixel_boxes
 
   def features(self, images: tf.Tensor,
-               training: bool = False) -> Dict[str, tf.Tensor]:
+               training: bool = False) -> dict[str, tf.Tensor]:
     """Images [B, H, W, 3] to N2..N6, {'2'..'6'}: [B, H/2^l, W/2^l, C]."""
     return self.decoder(
         self.backbone(images, training=training), training=training)
 
-  def propose(self, features: Dict[str, tf.Tensor],
-              image_shape: tf.Tensor) -> Tuple[tf.Tensor, tf.Tensor]:
+  def propose(self, features: dict[str, tf.Tensor],
+              image_shape: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Proposals of the RPN, after NMS.
 
     Args:
@@ -86,13 +85,13 @@ class ProposalStage:
         rpn_boxes, rpn_scores, self.anchors(features), image_shape, False)
     return self.pixel_boxes(boxes), tf.reshape(scores, tf.shape(boxes)[:2])
 
-  def anchors(self, features: Dict[str, tf.Tensor]) -> Dict[str, tf.Tensor]:
+  def anchors(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Anchors of N2..N6, [B, h, w, 4 * anchors]; they always end at edges."""
     height, width = features['2'].shape[1:3]
     return self.image_anchors(features['2'], (4 * height, 4 * width))
 
   def image_anchors(self, batch_of: tf.Tensor,
-                    image_size: Tuple[int, int]) -> Dict[str, tf.Tensor]:
+                    image_size: tuple[int, int]) -> dict[str, tf.Tensor]:
     """Anchors of images of a size, as many as `batch_of` [B, ...] has rows."""
     config = self.get_config()
     fields = {name: config[name] for name in (

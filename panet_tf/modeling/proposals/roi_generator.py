@@ -4,10 +4,10 @@ Training on several canvases has one graph for all of them. Model Garden's
 generator reads the maps' sizes while that graph is made.
 """
 
-import tensorflow as tf
-import tf_keras
 from official.vision.modeling.layers import roi_generator
 from official.vision.ops import box_ops
+import tensorflow as tf
+import tf_keras
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')

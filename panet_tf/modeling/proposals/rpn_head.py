@@ -6,7 +6,8 @@ the levels, the normalization is each level's own, as in Model Garden: the
 statistics of the levels differ.
 """
 
-from typing import Any, Dict, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -21,7 +22,7 @@ class RPNHead(tf_keras.layers.Layer):
   def __init__(self, min_level: int = 2, max_level: int = 6,
                num_anchors_per_location: int = 3, num_convs: int = 1,
                num_filters: int = 256,
-               norm: Optional[normalization.Normalization] = None,
+               norm: normalization.Normalization | None = None,
                kernel_regularizer=None, **kwargs):
     """Initializes the head.
 
@@ -69,7 +70,7 @@ class RPNHead(tf_keras.layers.Layer):
         kernel_regularizer=self.kernel_regularizer)
 
   def call(self, n: Mapping[str, tf.Tensor], training=None
-          ) -> Tuple[Dict[str, tf.Tensor], Dict[str, tf.Tensor]]:
+          ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
     """Predicts.
 
     Args:

@@ -5,7 +5,8 @@ convenient ablation and fair comparison". Its parts have the names they have in
 `PANetModel`, so that the one starts from a checkpoint of the other.
 """
 
-from typing import Any, Dict, List, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -20,7 +21,7 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
   def __init__(self, *, backbone: tf_keras.Model, decoder: tf_keras.Model,
                rpn_head: tf_keras.layers.Layer,
                roi_generator: tf_keras.layers.Layer, min_level: int,
-               max_level: int, num_scales: int, aspect_ratios: List[float],
+               max_level: int, num_scales: int, aspect_ratios: list[float],
                anchor_size: float, legacy_boxes: bool = False, **kwargs):
     """Initializes the model; see `PANetModel` for the arguments."""
     super().__init__(**kwargs)
@@ -34,10 +35,10 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
         anchor_size=anchor_size, legacy_boxes=legacy_boxes)
 
   def call(self, images: tf.Tensor, image_shape: tf.Tensor,
-           anchor_boxes: Optional[Mapping[str, tf.Tensor]] = None,
-           gt_boxes: Optional[tf.Tensor] = None,
-           gt_classes: Optional[tf.Tensor] = None,
-           training: Optional[bool] = None) -> Dict[str, Any]:
+           anchor_boxes: Mapping[str, tf.Tensor] | None = None,
+           gt_boxes: tf.Tensor | None = None,
+           gt_classes: tf.Tensor | None = None,
+           training: bool | None = None) -> dict[str, Any]:
     """Takes what Model Garden's steps give a Mask R-CNN.
 
     Args:
@@ -69,7 +70,7 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
     return dict(outputs, **_as_detections(
         boxes, tf.reshape(scores, tf.shape(boxes)[:2])))
 
-  def get_config(self) -> Dict[str, Any]:
+  def get_config(self) -> dict[str, Any]:
     return self._config_dict
 
   @classmethod

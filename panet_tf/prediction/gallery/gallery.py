@@ -7,11 +7,12 @@ HTML. The page's policy lets no other script run, nor anything be fetched.
 
 import base64
 import collections
+from collections.abc import Iterable, Mapping
 import hashlib
 import json
 import os
 import pathlib
-from typing import Any, Dict, Iterable, List, Mapping, Optional
+from typing import Any
 import urllib.parse
 
 from panet_tf import files
@@ -23,10 +24,10 @@ from panet_tf.prediction.gallery import gallery_script
 PAGE = 'index.html'
 
 
-def write(output_dir: str, pictures: Mapping[Any, Optional[str]],
+def write(output_dir: str, pictures: Mapping[Any, str | None],
           results: Iterable[Mapping[str, Any]], names: Mapping[int, str],
           score_threshold: float, labels: Mapping[int, int],
-          ground_truth: Optional[Dict[str, Any]] = None):
+          ground_truth: dict[str, Any] | None = None):
   """Writes {output_dir}/index.html, whole or not at all.
 
   The same arguments and pictures give the same bytes.
@@ -90,7 +91,7 @@ def _picture(output_dir, picture, image):
               pathlib.PurePath(picture).as_posix())) if is_there else None}
 
 
-def _counts(results, places, score_threshold) -> Dict[str, Any]:
+def _counts(results, places, score_threshold) -> dict[str, Any]:
   shown = [each for each in results if each['score'] >= score_threshold]
   scores = [each['score'] for each in shown]
   counts = collections.Counter(places[each['category_id']] for each in shown)
@@ -102,7 +103,7 @@ def _counts(results, places, score_threshold) -> Dict[str, Any]:
                        key=lambda pair: (-pair[1], pair[0]))}
 
 
-def _errors(score) -> Dict[str, Any]:
+def _errors(score) -> dict[str, Any]:
   """What `per_image` says of an image, None without ground truth."""
   if score is None:
     return {}
@@ -120,7 +121,7 @@ def _page(data) -> str:
     text = text.replace(character, f'\\u{ord(character):04x}')
   digest = base64.b64encode(hashlib.sha256(
       gallery_script.SCRIPT.encode()).digest()).decode()
-  parts: List[str] = gallery_page.PAGE.split('@@')
+  parts: list[str] = gallery_page.PAGE.split('@@')
   filled = {'SCRIPT_HASH': digest, 'STYLE': gallery_page.STYLE, 'DATA': text,
             'SCRIPT': gallery_script.SCRIPT}
   return ''.join(filled.get(part, part) for part in parts)

@@ -6,7 +6,6 @@ model.
 
 import os
 import sys
-from typing import Dict
 
 import numpy as np
 import tqdm
@@ -14,8 +13,8 @@ import tqdm
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import image_bytes
-from panet_tf.prediction import image_files
 from panet_tf.inference.exported import model_info
+from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 from panet_tf.serving.client import rest
 from panet_tf.serving.client import wire
@@ -102,7 +101,7 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
   return 1 if failed else 0
 
 
-def _names(labels: str) -> Dict[int, str]:
+def _names(labels: str) -> dict[int, str]:
   """Category id -> name; an answer has ids, which labels.txt does not know."""
   if not labels:
     return {}
@@ -116,7 +115,7 @@ def _names(labels: str) -> Dict[int, str]:
   return {category['id']: category['name'] for category in info.categories}
 
 
-def _ask(server, path, image, mode) -> Dict[str, np.ndarray]:
+def _ask(server, path, image, mode) -> dict[str, np.ndarray]:
   """Detections of one image; see `wire.detections`."""
   if mode == 'tensor':
     inputs = image[np.newaxis]

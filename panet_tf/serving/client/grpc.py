@@ -2,7 +2,6 @@
 
 import math
 import re
-from typing import Dict, List, Union
 
 import grpc
 import numpy as np
@@ -47,7 +46,7 @@ class GrpcServer:
     self._stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
   def predict(self, signature: str,
-              inputs: Union[List[bytes], np.ndarray]) -> Dict[str, np.ndarray]:
+              inputs: list[bytes] | np.ndarray) -> dict[str, np.ndarray]:
     """`wire.OUTPUTS` of a signature; see `rest_wire.RestServer.predict`."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = self._name

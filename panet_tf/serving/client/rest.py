@@ -8,7 +8,7 @@ import http.client
 import json
 import re
 import time
-from typing import Any, Dict, List, Union
+from typing import Any
 import urllib.error
 import urllib.request
 
@@ -46,7 +46,7 @@ class RestServer:
     self._url, self._timeout = f'{url}:predict', timeout
 
   def predict(self, signature: str,
-              inputs: Union[List[bytes], np.ndarray]) -> Dict[str, Any]:
+              inputs: list[bytes] | np.ndarray) -> dict[str, Any]:
     """Outputs of a signature, as nested lists, not checked.
 
     Args:

@@ -4,7 +4,8 @@ An answer comes from another machine. Nothing of it is used before it is known
 to be the detections of one image.
 """
 
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def one_line(text: str) -> str:
 
 
 def detections(outputs: Mapping[str, Any], height: int,
-               width: int) -> Dict[str, np.ndarray]:
+               width: int) -> dict[str, np.ndarray]:
   """Checks the answer for one image.
 
   Args:

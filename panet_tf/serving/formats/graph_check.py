@@ -5,7 +5,6 @@ noticing here, where all of them are.
 """
 
 import collections
-from typing import Dict, List
 
 import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
@@ -38,7 +37,7 @@ NETWORK = ('backbone', 'decoder', 'rpn_head', 'detection_head', 'mask_head')
 _PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
 
 
-def ops_of(saved_model: str) -> Dict[str, int]:
+def ops_of(saved_model: str) -> dict[str, int]:
   """How many nodes of each op a SavedModel has, in all its functions.
 
   Raises:
@@ -48,7 +47,7 @@ def ops_of(saved_model: str) -> Dict[str, int]:
   return dict(collections.Counter(node.op for node in _all_nodes(graph)))
 
 
-def check(saved_model: str) -> List[str]:
+def check(saved_model: str) -> list[str]:
   """What keeps a SavedModel from running in another TensorFlow.
 
   Returns:
@@ -72,7 +71,7 @@ def check(saved_model: str) -> List[str]:
 
 
 def network_ops(saved_model: str, signature: str = 'serving_default'
-               ) -> Dict[str, Dict[str, int]]:
+               ) -> dict[str, dict[str, int]]:
   """How many nodes of each op the parts NETWORK have, {part: {op: number}}.
 
   The graph is frozen as TF-TRT does it, which drops what no output needs.
@@ -90,7 +89,7 @@ def network_ops(saved_model: str, signature: str = 'serving_default'
 
 
 def unconvertible(saved_model: str, signature: str = 'serving_default'
-                 ) -> Dict[str, Dict[str, int]]:
+                 ) -> dict[str, dict[str, int]]:
   """Ops of `network_ops` that TF-TRT leaves to TensorFlow; {} is good."""
   left = {
       part: {op: count for op, count in ops.items()

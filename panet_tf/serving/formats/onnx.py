@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 import tempfile
-from typing import Dict, Optional
 
 import tensorflow as tf
 
@@ -32,7 +31,7 @@ the frame of their box."""
 
 
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
-          path: str, *, batch_size: Optional[int] = None):
+          path: str, *, batch_size: int | None = None):
   """Writes a model as ONNX.
 
   Inputs are `inputs` [B, *canvas, 3] and `image_info` [B, 4, 2], outputs those
@@ -135,7 +134,7 @@ def _little_garbage():
     gc.unfreeze()
 
 
-def op_counts(path: str) -> Dict[str, int]:
+def op_counts(path: str) -> dict[str, int]:
   """How often each op occurs in an ONNX file, in subgraphs as well.
 
   Args:

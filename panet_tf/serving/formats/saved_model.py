@@ -5,7 +5,6 @@ their Python classes back.
 """
 
 import tempfile
-from typing import Dict, Optional
 
 import tensorflow as tf
 
@@ -22,7 +21,7 @@ _ENCODED = {'image/encoded': tf.io.FixedLenFeature([], tf.string)}
 
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
           folder: str, *, input_type: str = 'image_tensor',
-          batch_size: Optional[int] = None):
+          batch_size: int | None = None):
   """Writes the SavedModel.
 
   Its signatures take `inputs` and give what `ExportModule.network` gives, and
@@ -141,7 +140,7 @@ class _Signatures:
         key: tf.TensorSpec(value.shape[1:], value.dtype)
         for key, value in found.items()})
 
-  def _detections(self, images, image_info) -> Dict[str, tf.Tensor]:
+  def _detections(self, images, image_info) -> dict[str, tf.Tensor]:
     batch = tf.shape(images)[0]
     # Not every convolution kernel takes a batch of no images.
     missing = [0, tf.cast(tf.equal(batch, 0), tf.int32)]

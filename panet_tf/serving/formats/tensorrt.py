@@ -19,13 +19,14 @@ TrtGraphConverterV2 around a pass that replaces nothing.
 
 import argparse
 import collections
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import glob as glob_lib
 import json
 import os
 import shutil
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Sequence
+from typing import Any
 
 from google.protobuf import message as message_lib
 import tensorflow as tf
@@ -56,7 +57,7 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
             images: str = '', signature: str = 'serving_default',
             min_segment_size: int = 3, batch_sizes: Sequence[int] = (1,),
             dynamic_shapes: bool = True, max_images: int = 100
-           ) -> Dict[str, Any]:
+           ) -> dict[str, Any]:
   """Converts one signature of a SavedModel.
 
   Args:
@@ -130,7 +131,7 @@ def _check_numbers(precision, min_segment_size, max_images, batch_sizes):
 
 
 def input_fn(paths: Sequence[str], kind: str, batch_sizes: Sequence[int]
-            ) -> Callable[[], Iterator[Dict[str, tf.Tensor]]]:
+            ) -> Callable[[], Iterator[dict[str, tf.Tensor]]]:
   """What the converter calls for inputs, as often as it likes.
 
   Args:
@@ -159,7 +160,7 @@ def input_fn(paths: Sequence[str], kind: str, batch_sizes: Sequence[int]
   return batches
 
 
-def report(saved_model: str, signature: str) -> Dict[str, Any]:
+def report(saved_model: str, signature: str) -> dict[str, Any]:
   """What became engines and what TensorFlow still runs.
 
   Returns:
@@ -181,7 +182,7 @@ def report(saved_model: str, signature: str) -> Dict[str, Any]:
       part: dict(stayed[part].most_common()) for part in sorted(stayed)}}
 
 
-def nodes(saved_model: str, signature: str) -> List[Any]:
+def nodes(saved_model: str, signature: str) -> list[Any]:
   """NodeDefs that a signature runs, those inside of engines not included."""
   meta = read(saved_model)
   functions = {

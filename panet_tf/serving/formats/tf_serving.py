@@ -5,9 +5,10 @@ the first request of a person need not wait for kernels to be set up; the list
 of models; how requests of several clients are put together in a batch.
 """
 
+from collections.abc import Mapping
 import io
 import os
-from typing import Any, Dict, Mapping, Optional
+from typing import Any
 
 from google.protobuf import text_format
 import numpy as np
@@ -44,7 +45,7 @@ pad_variable_length_inputs: false
 
 
 def warmup_requests(image: np.ndarray,
-                    batch_size: Optional[int] = None) -> Dict[str, Any]:
+                    batch_size: int | None = None) -> dict[str, Any]:
   """An input of each signature, from one image.
 
   Args:
@@ -105,7 +106,7 @@ def write_models_config(path: str, name: str = MODEL,
 
 
 def write_batching_parameters(
-    path: str, batch_size: Optional[int] = None, *, max_batch_size: int = 4,
+    path: str, batch_size: int | None = None, *, max_batch_size: int = 4,
     batch_timeout_micros: int = 10_000, max_enqueued_batches: int = 64):
   """Writes how requests are put together.
 

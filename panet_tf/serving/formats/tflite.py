@@ -5,12 +5,12 @@ TensorFlow and its "Flex" kernels: one image on a canvas of fixed size.
 """
 
 import collections
+from collections.abc import Iterable
 import itertools
-from typing import Dict, Iterable
 
+from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 import tensorflow as tf
-from ai_edge_litert import schema_py_generated as schema
 
 from panet_tf import errors
 from panet_tf import files
@@ -71,7 +71,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
       f.write(tflite_metadata.append_files(content, info))
 
 
-def op_counts(path: str) -> Dict[str, int]:
+def op_counts(path: str) -> dict[str, int]:
   """How often each op is in a .tflite file, most frequent first.
 
   Args:
@@ -101,7 +101,7 @@ def _convert(module, canvas) -> bytes:
   return converter.convert()
 
 
-def _count(content: bytes) -> Dict[str, int]:
+def _count(content: bytes) -> dict[str, int]:
   """`op_counts` of a file's content."""
   model = schema.Model.GetRootAs(content)
   codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
@@ -121,7 +121,7 @@ def _name(code: schema.OperatorCode) -> str:
   return next(name for name, value in vars(builtin).items() if value == number)
 
 
-def _check_builtin(counts: Dict[str, int]):
+def _check_builtin(counts: dict[str, int]):
   others = [name for name in counts if name.startswith('CUSTOM ')]
   if others:
     raise RuntimeError(f'ops that are not TFLite\'s: {", ".join(others)}')

@@ -8,13 +8,13 @@ takes two, its type and its value.
 """
 
 import io
+from typing import Any
 import zipfile
-from typing import Any, Dict, List
 
-import flatbuffers
-import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+import flatbuffers
+import numpy as np
 
 from panet_tf.inference.exported import model_info
 
@@ -80,7 +80,7 @@ def append_files(model: bytes, info: model_info.ModelInfo) -> bytes:
   return file.getvalue()
 
 
-def _metadata(inputs: List[str], outputs: List[str],
+def _metadata(inputs: list[str], outputs: list[str],
               info: model_info.ModelInfo) -> bytes:
   """ModelMetadata of a graph with these names of inputs and outputs."""
   graph = {2: [_tensor(name, info) for name in inputs],
@@ -93,7 +93,7 @@ def _metadata(inputs: List[str], outputs: List[str],
   return bytes(builder.Output())
 
 
-def _tensor(name: str, info: model_info.ModelInfo) -> Dict[int, Any]:
+def _tensor(name: str, info: model_info.ModelInfo) -> dict[int, Any]:
   """TensorMetadata."""
   kind, properties = _FEATURE, {}
   tensor = {0: name, 1: _DESCRIPTIONS[name]}

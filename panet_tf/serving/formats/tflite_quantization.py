@@ -5,18 +5,18 @@ positions of ROIAlign stay float32: in 8 bits, coordinates on a canvas of 1344
 pixels would have steps of 5.
 """
 
+from collections.abc import Iterable
 import contextlib
 import io
 import sys
-from typing import Iterable
 
-import numpy as np
-import tqdm
 from litert_quantizer import algorithm_manager
 from litert_quantizer import calibrator as calibrator_lib
 from litert_quantizer import qtyping
 from litert_quantizer import quantizer as quantizer_lib
 from litert_quantizer import recipe_manager
+import numpy as np
+import tqdm
 
 from panet_tf.inference import preprocessing
 

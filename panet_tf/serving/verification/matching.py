@@ -5,7 +5,6 @@ IoUs that rounding does not disturb. No TensorFlow.
 """
 
 import dataclasses
-from typing import Dict, List, Tuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -33,13 +32,13 @@ class Pairs:
     figures: of each of `same` [P]: differences `score` and `box_pixels` (the
       largest of an edge), `box_iou` and, of a model with masks, `mask_iou`.
   """
-  scores: List[np.ndarray]
+  scores: list[np.ndarray]
   same: np.ndarray
   changed: np.ndarray
-  figures: Dict[str, np.ndarray]
+  figures: dict[str, np.ndarray]
 
 
-def measure(reference: Dict[str, np.ndarray], exported: Dict[str, np.ndarray],
+def measure(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
             height: int, width: int) -> Pairs:
   """Pairs the detections of an image and measures every pair.
 
@@ -86,8 +85,8 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   return np.where(union > _SPECK, overlap / np.maximum(union, _SPECK), near)
 
 
-def pair(reference: Dict[str, np.ndarray],
-         exported: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+def pair(reference: dict[str, np.ndarray],
+         exported: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
   """Pairs detections one to one.
 
   The pairs of one class have the greatest sum of box IoU - 0.1 * score
@@ -122,7 +121,7 @@ def _assign(likeness):
   return np.stack([rows[found], columns[found]], axis=1)
 
 
-def mask_ious(reference: Dict[str, np.ndarray], exported: Dict[str, np.ndarray],
+def mask_ious(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
               height: int, width: int) -> np.ndarray:
   """Mask IoU of detection i with detection i.
 

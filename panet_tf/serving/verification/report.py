@@ -1,12 +1,13 @@
 """export_report.json: the evidence that stays with an exported model."""
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import datetime
 from importlib import metadata
 import os
 import re
 import time
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ _MEBI = 2**20
 
 def measure_latency(reference: Any, exported: Any,
                     images: Sequence[np.ndarray],
-                    seconds: float = 5.0) -> Dict[str, float]:
+                    seconds: float = 5.0) -> dict[str, float]:
   """Times the whole of `detect`, from image to detections, one at a time.
 
   Both take turns on the same images, so that a machine that gets slower slows
@@ -55,7 +56,7 @@ def measure_latency(reference: Any, exported: Any,
           'runs': runs}
 
 
-def file_sizes(folder: str) -> Dict[str, int]:
+def file_sizes(folder: str) -> dict[str, int]:
   """Bytes of every file below a folder, by path in it."""
   return {
       os.path.relpath(os.path.join(root, name), folder).replace(os.sep, '/'):
@@ -67,7 +68,7 @@ def write(path: str, *, kind: str, checkpoint: str, experiment: str,
           canvas: Sequence[int], figures: verify.Figures,
           tolerance: verify.Tolerance, sizes: Mapping[str, int],
           ops: Mapping[str, int], options: Mapping[str, Any],
-          latency: Mapping[str, float]) -> Dict[str, Any]:
+          latency: Mapping[str, float]) -> dict[str, Any]:
   """Writes the report, whole or not at all.
 
   Args:
@@ -95,7 +96,7 @@ def write(path: str, *, kind: str, checkpoint: str, experiment: str,
       'kind': kind,
       'checkpoint': os.path.basename(os.path.normpath(checkpoint)),
       'experiment': experiment,
-      'date': datetime.datetime.now(datetime.timezone.utc).isoformat(
+      'date': datetime.datetime.now(datetime.UTC).isoformat(
           timespec='seconds'),
       'canvas': [int(edge) for edge in canvas],
       'verified': dataclasses.asdict(figures),

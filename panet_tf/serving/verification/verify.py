@@ -5,8 +5,9 @@ its own runtime, on real images beside the checkpoint. No TensorFlow: both
 sides are anything with `detect(image)`, see `inference.predictor`.
 """
 
+from collections.abc import Sequence
 import dataclasses
-from typing import Any, Dict, Optional, Sequence
+from typing import Any
 
 import numpy as np
 import tqdm
@@ -40,7 +41,7 @@ class Tolerance:
   box_iou: float
   mask_iou: float
   class_agreement: float = 0.99
-  box_pixels: Optional[float] = None
+  box_pixels: float | None = None
 
 
 # saved_model, tflite and onnx are promises, far above what was measured on the
@@ -92,14 +93,14 @@ class Figures:
   exported_detections: int
   matched_reference: float
   matched_exported: float
-  class_agreement: Optional[float]
-  box_iou_min: Optional[float]
-  box_iou_mean: Optional[float]
-  mask_iou_min: Optional[float]
-  mask_iou_mean: Optional[float]
-  score_difference: Optional[float]
-  box_difference: Optional[float]
-  worst_image: Dict[str, str]
+  class_agreement: float | None
+  box_iou_min: float | None
+  box_iou_mean: float | None
+  mask_iou_min: float | None
+  mask_iou_mean: float | None
+  score_difference: float | None
+  box_difference: float | None
+  worst_image: dict[str, str]
 
 
 # Name in Figures: name in Tolerance.
@@ -112,7 +113,7 @@ _AT_MOST = ('score', 'box_pixels')  # In the others more is better.
 
 def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
             tolerance: Tolerance, threshold: float = 0.3,
-            names: Optional[Sequence[str]] = None) -> Figures:
+            names: Sequence[str] | None = None) -> Figures:
   """Runs both on the same images and measures how much they differ.
 
   A detection is compared if its score reaches the threshold on either side, and

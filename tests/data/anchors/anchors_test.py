@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import numpy as np
+from official.vision.ops import anchor as official_anchor
+from official.vision.ops import iou_similarity
 import pytest
 import tensorflow as tf
 
-from tests.support import tiny
-from official.vision.ops import anchor as official_anchor
-from official.vision.ops import iou_similarity
 from panet_tf.configs import canvases as canvases_lib
 from panet_tf.configs import experiments
 from panet_tf.data.anchors import boxes as boxes_lib
@@ -19,6 +18,7 @@ from panet_tf.data.anchors import grid as grid_lib
 from panet_tf.data.anchors import search as anchors_lib
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.errors import InputError
+from tests.support import tiny
 
 Anchors, NetworkInput = anchors_lib.Anchors, anchors_lib.NetworkInput
 SQUARE = NetworkInput((256, 256), 0, 0)

@@ -14,12 +14,12 @@ import pytest
 
 from panet_tf.cli import main
 from panet_tf.data import coco_json
+from panet_tf.data import segmentation
+from panet_tf.data import tfrecord
 from panet_tf.data.doctor import doctor
 from panet_tf.data.doctor import images as images_lib
 from panet_tf.data.doctor import masks as masks_lib
 from panet_tf.data.doctor import table as table_lib
-from panet_tf.data import segmentation
-from panet_tf.data import tfrecord
 from panet_tf.errors import InputError
 
 HEIGHT, WIDTH = 12, 16

@@ -2,16 +2,16 @@ import json
 import pathlib
 import shutil
 
-from tests.support import mini_cityscapes
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
-from panet_tf.data.sources import cityscapes
 from panet_tf.data import coco_json
 from panet_tf.data import tfrecord
+from panet_tf.data.sources import cityscapes
 from panet_tf.errors import InputError
+from tests.support import mini_cityscapes
 
 FRAMES = list(mini_cityscapes.FRAMES)
 FIRST = FRAMES[0]

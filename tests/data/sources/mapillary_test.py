@@ -1,15 +1,15 @@
 import json
 
-from tests.support import mini_mapillary
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
 from panet_tf.data import coco_json
-from panet_tf.data.sources import mapillary
 from panet_tf.data import tfrecord
+from panet_tf.data.sources import mapillary
 from panet_tf.errors import InputError
+from tests.support import mini_mapillary
 
 BOTH = 'v1.2', 'v2.0'
 

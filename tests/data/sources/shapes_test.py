@@ -7,8 +7,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 import pytest
 
-from panet_tf.data.sources import shapes
 from panet_tf.data import tfrecord
+from panet_tf.data.sources import shapes
 from panet_tf.errors import InputError
 
 

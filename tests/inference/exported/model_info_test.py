@@ -7,8 +7,8 @@ import os
 import pytest
 
 from panet_tf import errors
-from panet_tf.inference.exported import model_info
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from tests.support import tiny
 
 

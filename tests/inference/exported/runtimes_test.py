@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from panet_tf import errors
-from panet_tf.inference.exported import model_info
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.inference.exported import runtimes
 
 _KINDS = {'tiny_tflite': runtimes.LiteRTPredictor,

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import yaml
 
-from panet_tf import runs
 from panet_tf import errors
-from panet_tf.training import loop
+from panet_tf import runs as runs_lib
+from panet_tf.inference import open_model
 from panet_tf.inference.suite import ensemble
+from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import members as members_lib
 from panet_tf.inference.suite import merging
-from panet_tf.inference import open_model
 from panet_tf.inference.suite import stages
 from panet_tf.inference.suite import views as views_lib
-from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import voting
+from panet_tf.training import loop
 from tests.support import predicted_metrics
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
@@ -98,7 +98,7 @@ def test_an_ensemble_of_a_model_with_itself_is_that_model(
 
 
 def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
-  path, params, _ = runs.read_run(tiny_run)
+  path, params, _ = runs_lib.read_run(tiny_run)
   steps = stages.Stages.from_checkpoint(path, params)
   image = images[2]
   rule = members_lib.Member.read(tiny_run).rule
@@ -127,7 +127,7 @@ def test_two_models_are_the_mean_over_the_firsts_proposals(
   runs = [tiny_run, other_run, box_run]
   parts = []
   for run in runs:
-    path, params, _ = runs.read_run(run)
+    path, params, _ = runs_lib.read_run(run)
     parts.append(stages.Stages.from_checkpoint(path, params))
   members = [members_lib.Member.read(run) for run in runs]
   image = images[3]
@@ -157,7 +157,7 @@ def test_masks_of_copies_are_averaged(tiny_run, images):
   """Every copy is asked for the masks of the merged boxes."""
   image = images[1]
   found = _open(tiny_run, flip=True, scales=[1, 1.5]).detect(image)
-  path, params, _ = runs.read_run(tiny_run)
+  path, params, _ = runs_lib.read_run(tiny_run)
   part = stages.Stages.from_checkpoint(path, params)
   views = views_lib.Augmentation((1, 1.5), flip=True).views(
       image.shape[:2], members_lib.Member.read(tiny_run).rule)

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from panet_tf.structures import detections as detections_lib
 from panet_tf import errors
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference.suite import tiles
+from panet_tf.structures import detections as detections_lib
 from panet_tf.structures import mask_windows
 
 _TILE, _OVERLAP = 64, 24

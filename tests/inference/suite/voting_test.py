@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from panet_tf.configs import inference as inference_config
-from panet_tf.structures import mask_windows
 from panet_tf.inference.suite import voting
+from panet_tf.structures import mask_windows
 
 pytestmark = pytest.mark.filterwarnings('error')
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
-from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.backbones import residual_block
+from panet_tf.modeling.layers import normalization
+from tests.support import release_weights as release
 
 BATCH = normalization.Normalization('batch', momentum=0.5, epsilon=1e-5)
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.configs import backbone as backbone_config
-from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.backbones import resnet
+from panet_tf.modeling.layers import normalization
 
 BATCH = normalization.Normalization('batch', momentum=0.5)
 

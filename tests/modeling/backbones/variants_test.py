@@ -1,21 +1,21 @@
 """Every backbone of the paper trains and is exported, within a whole PANet."""
 
 import numpy as np
+from official.core import config_definitions as cfg
 import pytest
 import tensorflow as tf
 import tf_keras
-from official.core import config_definitions as cfg
 
-from tests.support import tiny
-from tests.support import tiny_run
-from tests.factory_test import quick_building
-from panet_tf.configs import panet
 from panet_tf import factory
-from panet_tf.inference.exported import model_info
+from panet_tf.configs import panet
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.modeling.backbones import resnet
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import saved_model
+from tests.factory_test import quick_building
+from tests.support import tiny
+from tests.support import tiny_run
 
 VARIANTS = {
     'resnext': dict(name='resnext101_64x4d'),

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import layer_exports
-from tests.support import release_weights as release
 from panet_tf.modeling.layers import deformable_conv
 from panet_tf.modeling.layers import normalization
+from tests.support import layer_exports
+from tests.support import release_weights as release
 
 
 def make(strides=1, dilation=1, groups=1, deformable_groups=1, size=(6, 7),

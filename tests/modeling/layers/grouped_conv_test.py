@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import layer_exports
-from tests.support import release_weights as release
 from panet_tf.modeling.layers import grouped_conv
 from panet_tf.modeling.layers import normalization
+from tests.support import layer_exports
+from tests.support import release_weights as release
 
 # Groups, channels in, filters, strides, size of the map. Without oneDNN that is
 # one block, several, blocks that are groups; with it, both gradients.

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tests.support import release_weights as release
 from panet_tf.modeling.layers import normalization
+from tests.support import release_weights as release
 
 Normalization = normalization.Normalization
 

@@ -13,9 +13,9 @@ import tf_keras
 from panet_tf.modeling import box_head
 from panet_tf.modeling import decoder
 from panet_tf.modeling import fully_connected_fusion
+from panet_tf.modeling.backbones import resnet
 from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.proposals import rpn_head
-from panet_tf.modeling.backbones import resnet
 
 _BATCH = 4
 

@@ -1,11 +1,11 @@
 """Portable proposals and detections equal Model Garden's."""
 
 import numpy as np
-import pytest
-import tensorflow as tf
 from official.vision.modeling.layers import detection_generator
 from official.vision.modeling.layers import roi_generator
 from official.vision.ops import nms as official_nms
+import pytest
+import tensorflow as tf
 
 from panet_tf.modeling.proposals import portable_generators
 from panet_tf.ops import nms

@@ -1,10 +1,10 @@
 """Proposals of maps whose size is unknown while the graph is made."""
 
 import numpy as np
-import pytest
-import tensorflow as tf
 from official.vision.modeling.layers import roi_generator as official
 from official.vision.ops import anchor
+import pytest
+import tensorflow as tf
 
 from panet_tf.modeling.proposals import roi_generator
 

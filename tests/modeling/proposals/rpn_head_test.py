@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.support import release_weights as release
 from panet_tf.modeling.layers import normalization
 from panet_tf.modeling.proposals import rpn_head
+from tests.support import release_weights as release
 
 
 def levels(width=8, size=16):

@@ -70,7 +70,7 @@ def test_the_data_are_counts_and_scores_from_the_threshold_on(tmp_path):
   assert data == {
       'threshold': 0.5, 'truth': False,
       'classes': [
-          {'name': name, 'color': '#%02x%02x%02x' % colors.class_color(label)}
+          {'name': name, 'color': '#{:02x}{:02x}{:02x}'.format(*colors.class_color(label))}
           for name, label in (('cat', 1), ('dog', 2))],
       'images': [
           {'name': 'a.png', 'url': './a.png', 'detections': 3, 'best': 0.9,

@@ -19,13 +19,13 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 from tensorflow_serving.apis import prediction_service_pb2_grpc
 
-from panet_tf.cli import main
 from panet_tf import errors
+from panet_tf.cli import main
 from panet_tf.data import tfrecord_file
-from panet_tf.structures import paste_masks
 from panet_tf.serving.client import client
-from panet_tf.serving.formats import tf_serving
 from panet_tf.serving.client import wire
+from panet_tf.serving.formats import tf_serving
+from panet_tf.structures import paste_masks
 from tests.serving.client import serving_server
 
 WIRES = ['rest', 'grpc']

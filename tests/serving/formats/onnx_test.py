@@ -8,12 +8,12 @@ from official.vision.configs import maskrcnn
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
 from panet_tf import runs
 from panet_tf.configs import panet
-from panet_tf import errors
-from panet_tf.inference.exported import model_info
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.ops import roi_align
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import onnx as panet_onnx

@@ -5,19 +5,19 @@ import subprocess
 import sys
 import zipfile
 
-import flatbuffers
-import numpy as np
-import pytest
 from ai_edge_litert import interpreter as litert
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
+import flatbuffers
 from flatbuffers import number_types
+import numpy as np
+import pytest
 
-from panet_tf import runs
 from panet_tf import errors
-from panet_tf.inference.exported import model_info
+from panet_tf import runs
 from panet_tf.inference import predictor as predictor_lib
 from panet_tf.inference import preprocessing
+from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import tflite
 from panet_tf.serving.formats import tflite_metadata

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from panet_tf.structures import paste_masks
 from panet_tf.serving.verification import matching
+from panet_tf.structures import paste_masks
 
 
 def detections(boxes, scores=None, classes=None, masks=None):
