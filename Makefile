@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both install what they need.
+# `make demo`, `make test`, `make lint`: each installs what it needs.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -13,7 +13,10 @@ TEST_JOBS ?= 2
 DEMO_OVERRIDE := {task: {train_data: {input_path: '$(DEMO)/data/train-*.tfrecord'}, validation_data: {input_path: '$(DEMO)/data/val-*.tfrecord'}}, trainer: {train_steps: $(DEMO_STEPS)}}
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: demo test install clean
+# Lints JavaScript, CSS and HTML, those inside HTML too.
+BIOME := @biomejs/biome@2.6.8
+
+.PHONY: demo test lint install clean
 
 install: $(VENV)/installed
 
@@ -56,6 +59,14 @@ test: install $(VENV217)/installed
 	find tests -name '*_test.py' -exec dirname {} ';' | sort -ru | xargs -P $(TEST_JOBS) -I{} sh -c '\
 	  found=$$($(BIN)/python -m pytest {}/*_test.py 2>&1); status=$$?; \
 	  printf "%s\n%s\n" "== {}" "$$found"; exit $$status'
+
+# The page of a gallery only where npm can bring its linter.
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	@if npx --yes $(BIOME) --version; then \
+	  npx --yes $(BIOME) lint --error-on-warnings panet_tf/prediction/gallery; \
+	else echo 'not linted, as npx cannot run $(BIOME): panet_tf/prediction/gallery'; fi
 
 clean:
 	rm -rf $(VENV) $(VENV217) runs build *.egg-info

@@ -114,7 +114,7 @@ def test_help_and_serving_images_need_no_model_garden(path):
            'data/doctor/images.py', *(
                f'inference/{name}.py' for name in (
                    'annotated_video', 'detections', 'export_files', 'frames',
-                   'gallery', 'gallery_page', 'gallery_script', 'image_files',
+                   'image_files',
                    'model_info', 'open_model', 'outputs', 'partial_results',
                    'predict', 'prediction_run', 'preprocessing', 'runtimes',
                    'seams', 'test_time_augmentation', 'tiles'))}

@@ -1,0 +1,1 @@
+"""`panet VERB`: a file a verb; a front end turns mistakes into one line."""

@@ -1,0 +1,1 @@
+"""Every option with its default of the paper, checks, the experiments."""

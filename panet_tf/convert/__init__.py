@@ -1,0 +1,1 @@
+"""Checkpoints from weights of others: the authors' release, ImageNet's."""

@@ -1,0 +1,1 @@
+"""Files on disk, without TensorFlow: COCO JSON, shards, images, proposals."""

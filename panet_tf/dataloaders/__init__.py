@@ -1,0 +1,1 @@
+"""From shards to input and labels of the network, in TensorFlow."""

@@ -1,0 +1,1 @@
+"""From detections to AP: COCO, Cityscapes, proposals."""

@@ -1,0 +1,1 @@
+"""From an image to its detections, whatever the model is."""

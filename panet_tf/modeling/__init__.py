@@ -1,0 +1,1 @@
+"""The paper's network; its files read as the table of contents."""

@@ -1,0 +1,1 @@
+"""Operations in a graph, pure functions: RoIAlign, NMS, boxes, masks."""

@@ -1,0 +1,1 @@
+"""The programs `panet predict` and `panet propose`, and their files."""

@@ -20,7 +20,7 @@ from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 from panet_tf.prediction import partial_results
 from panet_tf.prediction import pipeline
-from panet_tf.prediction.gallery import gallery
+from panet_tf.prediction.gallery import page
 
 
 def predict(models: str | Sequence[str],
@@ -42,7 +42,8 @@ def predict(models: str | Sequence[str],
     images: folders, globs or files of images and videos, one or several.
     output_dir: gets NAME.png per image, NAME.mp4 per video, index.html with
       all pictures, and predictions.json: COCO results with the dataset's
-      category ids and full-image RLE masks. A frame of a video has the id NAME.mp4/000000.
+      category ids and full-image RLE masks. A frame of a video has the id
+      NAME.mp4/000000.
     experiment: registered name.
     config_files: YAML files.
     params_override: YAML text.
@@ -67,7 +68,7 @@ def predict(models: str | Sequence[str],
   """
   paths = image_files.image_paths(images, videos=True)
   pictures = image_files.picture_paths(
-      paths, output_dir, [partial_results.PARTIAL, gallery.PAGE])
+      paths, output_dir, [partial_results.PARTIAL, page.PAGE])
   coco = coco_json.read(annotations) if annotations else {
       'images': [], 'annotations': []}
   ids = image_files.image_ids(paths, annotations, coco['images'])
@@ -147,11 +148,11 @@ def _write_gallery(output_dir, pictures, categories, score_threshold, coco):
       {c['id']: c['label'] for c in categories})
   if coco['annotations']:
     try:
-      gallery.write(*arguments, coco)
+      page.write(*arguments, coco)
       return
     except errors.InputError as e:
-      print(f'{gallery.PAGE} has no AP: {e}', file=sys.stderr)
-  gallery.write(*arguments)
+      print(f'{page.PAGE} has no AP: {e}', file=sys.stderr)
+  page.write(*arguments)
 
 
 def _report(run, count, output_dir, seconds):

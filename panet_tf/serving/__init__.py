@@ -1,0 +1,1 @@
+"""What is exported, how, and whether it answers as the model does."""

@@ -1,0 +1,1 @@
+"""What travels between the rooms, in NumPy: detections and masks."""

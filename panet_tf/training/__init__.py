@@ -1,0 +1,1 @@
+"""The task, the loop around it, initial weights and progress."""

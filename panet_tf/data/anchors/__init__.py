@@ -1,0 +1,1 @@
+"""`panet data anchors`: anchors that fit the boxes of a dataset."""

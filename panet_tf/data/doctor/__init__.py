@@ -1,0 +1,1 @@
+"""`panet data check`: what is wrong with a dataset, and its repair."""

@@ -1,0 +1,1 @@
+"""Datasets of other formats, and drawn ones, as COCO instances."""

@@ -1,0 +1,1 @@
+"""Exports in their own runtimes: SavedModel, LiteRT, ONNX Runtime."""

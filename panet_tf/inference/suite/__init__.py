@@ -1,0 +1,1 @@
+"""Views, models or tiles of an image, merged into one answer."""

@@ -1,0 +1,1 @@
+"""ResNet and ResNeXt, and the blocks they are made of."""

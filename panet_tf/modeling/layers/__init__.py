@@ -1,0 +1,1 @@
+"""Normalization, grouped and deformable convolution."""

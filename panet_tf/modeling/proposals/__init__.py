@@ -1,0 +1,1 @@
+"""The RPN: its head, and proposals from its outputs or from files."""

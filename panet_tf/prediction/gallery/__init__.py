@@ -1,0 +1,1 @@
+"""index.html of a run's pictures."""

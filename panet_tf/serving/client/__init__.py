@@ -1,0 +1,1 @@
+"""Requests to a TensorFlow Serving, over REST or gRPC."""

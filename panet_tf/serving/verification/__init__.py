@@ -1,0 +1,1 @@
+"""An export beside the model it was made of; fails closed."""

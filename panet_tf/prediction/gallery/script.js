@@ -1,11 +1,3 @@
-"""The script of a gallery's page.
-
-What it shows is also in the page's address: #sort=errors&dir=desc&class=0&min=2
-(&image=5 opens a picture), so that a view can be linked. Text gets into the
-page as textContent only.
-"""
-
-SCRIPT = r'''
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const byId = id => document.getElementById(id);
@@ -246,4 +238,3 @@ summary();
 read();
 fill();
 show();
-'''

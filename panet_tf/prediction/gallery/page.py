@@ -3,12 +3,17 @@
 One file that opens from the disk. Names and ids come from files of others: they
 are data in the page (JSON without a `<`), and its script never takes them for
 HTML. The page's policy lets no other script run, nor anything be fetched.
+
+The page itself is index.html, style.css and script.js beside this file. What it
+shows is also in its address: #sort=errors&dir=desc&class=0&min=2 (&image=5
+opens a picture), so that a view can be linked.
 """
 
 import base64
 import collections
 from collections.abc import Iterable, Mapping
 import hashlib
+from importlib import resources
 import json
 import os
 import pathlib
@@ -18,10 +23,13 @@ import urllib.parse
 from panet_tf import files
 from panet_tf.drawing import colors
 from panet_tf.evaluation import per_image
-from panet_tf.prediction.gallery import gallery_page
-from panet_tf.prediction.gallery import gallery_script
 
 PAGE = 'index.html'
+# What stands in it for a file beside it and for what differs between pages.
+_STYLE = '<link rel="stylesheet" href="style.css">'
+_SCRIPT = '<script src="script.js"></script>'
+_HASH = 'sha256-HASH'
+_DATA = ' id="data">{}<'
 
 
 def write(output_dir: str, pictures: Mapping[Any, str | None],
@@ -119,9 +127,18 @@ def _page(data) -> str:
   text = json.dumps(data, separators=(',', ':'))
   for character in '<>&':
     text = text.replace(character, f'\\u{ord(character):04x}')
-  digest = base64.b64encode(hashlib.sha256(
-      gallery_script.SCRIPT.encode()).digest()).decode()
-  parts: list[str] = gallery_page.PAGE.split('@@')
-  filled = {'SCRIPT_HASH': digest, 'STYLE': gallery_page.STYLE, 'DATA': text,
-            'SCRIPT': gallery_script.SCRIPT}
-  return ''.join(filled.get(part, part) for part in parts)
+  style, script = f'\n{_read("style.css")}', f'\n{_read("script.js")}'
+  digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+  page = _read(PAGE)
+  # The data last: names in them may look like any of the others.
+  for place, filled in ((_STYLE, f'<style>{style}</style>'),
+                        (_HASH, f'sha256-{digest}'),
+                        (_SCRIPT, f'<script>{script}</script>'),
+                        (_DATA, f' id="data">{text}<')):
+    page = page.replace(place, filled, 1)
+  return page
+
+
+def _read(name: str) -> str:
+  """A file of the page, in the package."""
+  return (resources.files(__package__) / name).read_text('utf-8')

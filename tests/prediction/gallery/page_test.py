@@ -12,13 +12,14 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.drawing import colors
-from panet_tf.prediction.gallery import gallery
+from panet_tf.prediction.gallery import page
 
 _NAMES, _LABELS = {3: 'cat', 8: 'dog'}, {3: 1, 8: 2}
 _HOSTILE = [
     '<img src=x onerror=alert(1)>.png', '</script><script>alert(1)</script>',
     '<!-- <script>', '"quotes\' & ampersands.png', 'spaces # and ?%41%.png',
-    'javascript:alert(1)', '東京 \u2028é.png', '@@DATA@@.png', '//host/a.png']
+    'javascript:alert(1)', ' id="data">{}<', '東京 \u2028é.png',
+    'sha256-HASH.png', '//host/a.png']
 
 
 class _Page(html.parser.HTMLParser):
@@ -55,12 +56,12 @@ def _write(folder, pictures, results, **arguments):
       (folder / name).write_bytes(b'')
   arguments = {'names': _NAMES, 'score_threshold': 0.5, 'labels': _LABELS,
                **arguments}
-  gallery.write(str(folder), pictures, results, **arguments)
+  page.write(str(folder), pictures, results, **arguments)
   return (folder / 'index.html').read_text('utf-8')
 
 
-def _data(page):
-  return json.loads(_Page(page).scripts[0])
+def _data(text):
+  return json.loads(_Page(text).scripts[0])
 
 
 def test_the_data_are_counts_and_scores_from_the_threshold_on(tmp_path):
@@ -70,7 +71,8 @@ def test_the_data_are_counts_and_scores_from_the_threshold_on(tmp_path):
   assert data == {
       'threshold': 0.5, 'truth': False,
       'classes': [
-          {'name': name, 'color': '#{:02x}{:02x}{:02x}'.format(*colors.class_color(label))}
+          {'name': name, 'color': '#{:02x}{:02x}{:02x}'.format(
+              *colors.class_color(label))}
           for name, label in (('cat', 1), ('dog', 2))],
       'images': [
           {'name': 'a.png', 'url': './a.png', 'detections': 3, 'best': 0.9,
@@ -105,10 +107,10 @@ def test_an_image_without_its_picture_still_has_an_entry(tmp_path):
 def test_hostile_names_stay_data(tmp_path):
   pictures = dict(enumerate(_HOSTILE))
   plain = _Page(_write(tmp_path, {0: 'a.png'}, []))
-  page = _write(tmp_path, pictures, [_result(0)],
+  text = _write(tmp_path, pictures, [_result(0)],
                 names=dict(enumerate(_HOSTILE, 3)),
                 labels={i: 1 for i in range(3, 3 + len(_HOSTILE))})
-  parsed = _Page(page)
+  parsed = _Page(text)
   assert parsed.tags == plain.tags
   assert parsed.scripts[1] == plain.scripts[1]
   assert not re.search('[<>&]', parsed.scripts[0])
@@ -119,7 +121,7 @@ def test_hostile_names_stay_data(tmp_path):
     if image['url'] is not None:
       assert re.fullmatch(r'\./[A-Za-z0-9_.~%/-]+', image['url'])
       assert urllib.parse.unquote(image['url'][2:]) == image['name']
-  assert sum(image['url'] is not None for image in data['images']) == 7
+  assert sum(image['url'] is not None for image in data['images']) == 8
 
 
 def test_a_file_name_that_is_no_text_is_found(tmp_path):
@@ -129,8 +131,8 @@ def test_a_file_name_that_is_no_text_is_found(tmp_path):
 
 
 def test_only_the_script_of_the_page_may_run_and_nothing_is_fetched(tmp_path):
-  page = _write(tmp_path, {1: 'a.png'}, [])
-  parsed = _Page(page)
+  text = _write(tmp_path, {1: 'a.png'}, [])
+  parsed = _Page(text)
   policy = next(attributes['content'] for tag, attributes in parsed.tags
                 if attributes.get('http-equiv') == 'Content-Security-Policy')
   digest = base64.b64encode(
@@ -140,7 +142,7 @@ def test_only_the_script_of_the_page_may_run_and_nothing_is_fetched(tmp_path):
       "'unsafe-inline';", 'script-src', f"'sha256-{digest}'"]
   assert not any({'src', 'href'} & set(attributes)
                  for _, attributes in parsed.tags)
-  assert not re.search('https?:|innerHTML|fetch|import', page)
+  assert not re.search('https?:|innerHTML|fetch|import', text)
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path):
@@ -152,5 +154,5 @@ def test_the_same_run_gives_the_same_bytes(tmp_path):
 def test_a_page_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
   (tmp_path / 'index.html').mkdir()
   with pytest.raises(errors.InputError, match='index.html: '):
-    gallery.write(str(tmp_path), {}, [], _NAMES, 0.5, _LABELS)
+    page.write(str(tmp_path), {}, [], _NAMES, 0.5, _LABELS)
   assert os.listdir(tmp_path) == ['index.html']
