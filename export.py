@@ -20,6 +20,7 @@ from absl import flags
 from absl import logging
 
 from panet_tf.cli import front_end
+from panet_tf.configs import overrides
 from panet_tf.serving import export_options
 from panet_tf.serving import exporter
 
@@ -67,9 +68,8 @@ def main(_):
       options=export_options.Options(**{
           field: FLAGS[field].value
           for field in export_options.Options.__dataclass_fields__}),
-      experiment=FLAGS.experiment,
-      config_files=FLAGS.config_file,
-      params_override=FLAGS.params_override)
+      overrides=overrides.Overrides(
+          FLAGS.experiment, FLAGS.config_file, FLAGS.params_override))
   print(f'written: {path}')
 
 

@@ -22,6 +22,7 @@ logging.getLogger('tensorflow').setLevel(logging.ERROR)
 # pylint: disable=g-import-not-at-top
 import tqdm
 
+from panet_tf.configs import overrides
 from panet_tf.data import coco_json
 from panet_tf.data import image_bytes
 from panet_tf.evaluation import coco
@@ -57,7 +58,8 @@ def rows(scales, num_models, scoring):
 
 def _open(models, options, extra=''):
   override = json.dumps({'task': {'inference': options}})
-  return open_model.open_model(models, params_override=override)
+  return open_model.open_model(
+      models, overrides.Overrides(params_override=override))
 
 
 def _passes(model, scales, flip):

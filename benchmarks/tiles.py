@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+from panet_tf.configs import overrides
 from panet_tf.data import image_bytes
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference import open_model
@@ -184,7 +185,8 @@ def main():
   parser.add_argument('--score', type=float, default=0.5)
   args = parser.parse_args()
   detector = _Recorder(open_model.open_model(
-      args.model, params_override=args.params_override))
+      args.model,
+      overrides.Overrides(params_override=args.params_override)))
   variants = _variants(args.images, args.cell)
   mosaic, layout = _mosaic(variants, args.side, args.block)
   print(f'{len(variants)} images; before: {_peak_mib():.0f} MiB', flush=True)

@@ -1,6 +1,8 @@
-"""Finding a checkpoint, and restoring all of a model from it or nothing."""
+"""A run on disk: a checkpoint, and what training left beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+import dataclasses
+import functools
 import os
 from typing import Any
 
@@ -10,11 +12,16 @@ import tf_keras
 import yaml
 
 from panet_tf import errors
+from panet_tf import factory
 from panet_tf import files
 from panet_tf.configs import experiments
 from panet_tf.configs import inference as inference_config
+from panet_tf.configs import overrides as overrides_lib
+from panet_tf.configs import panet as panet_config
 from panet_tf.configs import stages
 from panet_tf.data import shards
+from panet_tf.dataloaders import factory as input_factory
+from panet_tf.dataloaders import parser as panet_parser
 
 BACKBONE = 'backbone.yaml'  # Of `panet convert-weights imagenet`.
 
@@ -89,72 +96,108 @@ def _different(wanted, given, field):
       for key, value in wanted.items())), '')
 
 
-def categories_of(info: dict[str, Any],
-                  num_classes: int) -> list[dict[str, Any]]:
-  """Categories in order of label; shards without names give numbers.
+@dataclasses.dataclass
+class Run:
+  """A checkpoint, and what training left beside it.
 
-  Raises:
-    InputError: the data set has more or fewer classes than the model.
+  Attributes:
+    checkpoint: its path, without .index.
+    params: its experiment, which knows the number of classes.
+    info: description of its data set (`dataset.json`), None where there is
+      none.
   """
-  if info:
-    found = len(info['categories'])
+  checkpoint: str
+  params: cfg.ExperimentConfig
+  info: dict[str, Any] | None = None
+
+  @classmethod
+  def read(cls, checkpoint: str,
+           overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
+           whole: bool = True) -> 'Run':
+    """Reads what lies in the folder of a training; the weights stay there.
+
+    Args:
+      checkpoint: folder with checkpoints, params.yaml and dataset.json, or
+        the path of one checkpoint in such a folder.
+      overrides: of params.yaml, or an experiment instead of it.
+      whole: the model must give detections of an image on its own.
+
+    Raises:
+      InputError: there is no checkpoint, a broken dataset.json, a
+        configuration that cannot be used, or a model of one stage only.
+    """
+    path = find(checkpoint)
+    folder = os.path.dirname(path)
+    params = _params(folder, overrides)
+    info = read_info(folder)
+    if info and not params.task.model.num_classes:
+      params.task.model.num_classes = len(info['categories']) + 1
+    params.task.init_checkpoint = None
+    inference_config.apply(params.task)
+    if whole:
+      stages.check_whole(params.task.model, path)
+    return cls(path, params, info)
+
+  @property
+  def model_config(self) -> panet_config.PANet:
+    """Options of the model."""
+    return self.params.task.model
+
+  @functools.cached_property
+  def categories(self) -> list[dict[str, Any]]:
+    """{'label', 'id', 'name'} in order of label; numbers if they are unknown.
+
+    Raises:
+      InputError: the data set has more or fewer classes than the model.
+    """
+    num_classes = self.model_config.num_classes
+    if not self.info:
+      return [{'label': label, 'id': label, 'name': str(label)}
+              for label in range(1, num_classes)]
+    found = len(self.info['categories'])
     if found != num_classes - 1:
       raise errors.InputError(
           f'{files.DATASET_INFO} has {found} categories, the model '
           f'{num_classes - 1}; it must be the file that training left beside '
           'the checkpoint')
-    return info['categories']
-  return [{'label': label, 'id': label, 'name': str(label)}
-          for label in range(1, num_classes)]
+    return self.info['categories']
+
+  @functools.cached_property
+  def parser(self) -> panet_parser.Parser:
+    """How the model sees the images of evaluation and prediction."""
+    return input_factory.build_parser(
+        self.model_config, self.params.task.validation_data)
+
+  def build_model(self, build: Callable[[panet_config.PANet], Any] =
+                  factory.build_panet) -> Any:
+    """Builds a new model, and restores its weights.
+
+    Args:
+      build: makes a model of these weights from its options.
+
+    Raises:
+      InputError: options that no model has, or weights of another one.
+    """
+    model = build(self.model_config)
+    restore(model, self.checkpoint)
+    return model
 
 
-_Run = tuple[str, cfg.ExperimentConfig, dict[str, Any] | None]
-
-
-def read_run(*args, **kwargs) -> _Run:
-  """`read_any_run` of a model that detects on its own, or InputError."""
-  path, params, info = read_any_run(*args, **kwargs)
-  stages.check_whole(params.task.model, path)
-  return path, params, info
-
-
-def read_any_run(
-    checkpoint: str, experiment: str = '', config_files: Sequence[str] = (),
-    params_override: str = '') -> _Run:
-  """What lies in the folder of a training.
-
-  Args:
-    checkpoint: see `Predictor.from_checkpoint`, as the others.
-    experiment: registered name; '' takes the one of params.yaml.
-    config_files: see `configs.experiments.read`.
-    params_override: see `configs.experiments.read`.
-
-  Returns:
-    Path of the checkpoint, the experiment with its number of classes, and
-    `dataset.json`, None where there is none.
-
-  Raises:
-    InputError: see `Predictor.from_checkpoint`.
+def read_info(folder: str) -> dict[str, Any] | None:
+  """The dataset.json of a training, None if it has none; InputError if broken.
   """
-  path = find(checkpoint)
-  folder = os.path.dirname(path)
-  params = _params(folder, experiment, config_files, params_override)
-  info_path = os.path.join(folder, files.DATASET_INFO)
-  info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
-  if info and not params.task.model.num_classes:
-    params.task.model.num_classes = len(info['categories']) + 1
-  params.task.init_checkpoint = None
-  inference_config.apply(params.task)
-  return path, params, info
+  path = os.path.join(folder, files.DATASET_INFO)
+  return shards.read_sidecar(path) if os.path.exists(path) else None
 
 
-def _params(folder, experiment, config_files, params_override):
+def _params(folder, overrides):
   """The experiment's configuration; params.yaml beside the checkpoint first."""
-  saved = os.path.join(folder, files.PARAMS)
+  experiment, config_files = overrides.experiment, overrides.config_files
   if not experiment:
+    saved = os.path.join(folder, files.PARAMS)
     if not os.path.exists(saved):
       raise errors.InputError(
           f'{folder} has no {files.PARAMS}: name the experiment')
     experiment = 'panet_coco'  # All share its fields; the file has them all.
     config_files = [saved, *config_files]
-  return experiments.read(experiment, config_files, params_override)
+  return experiments.read(experiment, config_files, overrides.params_override)

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from panet_tf.configs import overrides
+
 
 def at_least(least: int) -> Callable[[str], int]:
   """The type of a flag: a whole number with a lower bound."""
@@ -15,6 +17,20 @@ def at_least(least: int) -> Callable[[str], int]:
   return number
 
 
+def add_overrides(parser: argparse.ArgumentParser):
+  """What is changed in the configuration of a checkpoint."""
+  parser.add_argument('--experiment', default='',
+                      help='default: params.yaml beside the checkpoint')
+  parser.add_argument('--config_file', action='append', default=[])
+  parser.add_argument('--params_override', default='')
+
+
+def overrides_of(args: argparse.Namespace) -> overrides.Overrides:
+  """What `add_overrides` added."""
+  return overrides.Overrides(
+      args.experiment, args.config_file, args.params_override)
+
+
 def add_model_arguments(parser: argparse.ArgumentParser):
   """Which model, and how images go through it."""
   parser.add_argument(
@@ -24,10 +40,7 @@ def add_model_arguments(parser: argparse.ArgumentParser):
       'folder of its versions), .tflite or .onnx file of export.py; several '
       'checkpoints, each with its --model, are an ensemble, whose first makes '
       'the proposals')
-  parser.add_argument('--experiment', default='',
-                      help='default: params.yaml beside the checkpoint')
-  parser.add_argument('--config_file', action='append', default=[])
-  parser.add_argument('--params_override', default='')
+  add_overrides(parser)
   parser.add_argument('--batch_size', type=at_least(1), default=1,
                       help='images, or tiles, that the model gets at a time')
   parser.add_argument('--tile', type=at_least(0), default=0, metavar='N',
@@ -45,7 +58,5 @@ def add_model_arguments(parser: argparse.ArgumentParser):
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
   """What `add_model_arguments` added, as arguments of `predict`."""
   return dict(
-      models=args.models, experiment=args.experiment,
-      config_files=args.config_file, params_override=args.params_override,
-      batch_size=args.batch_size, tile=args.tile, overlap=args.overlap,
+      models=args.models, overrides=overrides_of(args), batch_size=args.batch_size, tile=args.tile, overlap=args.overlap,
       strict=args.strict)

@@ -1,12 +1,14 @@
 """The arguments of `panet propose`; `propose` itself is loaded to run."""
 
+from panet_tf.cli import model_options
+
 
 def _run(args):
   from panet_tf.prediction import propose  # pylint: disable=g-import-not-at-top
   propose.propose(
       args.model, args.output, images=args.images, shards=args.shards,
-      annotations=args.annotations, experiment=args.experiment,
-      config_files=args.config_file, params_override=args.params_override,
+      annotations=args.annotations,
+      overrides=model_options.overrides_of(args),
       num_proposals=args.num_proposals)
 
 
@@ -20,10 +22,7 @@ def add_verb(verbs):
       '--model', '--checkpoint', required=True,
       help='model_dir of a training, of panet_rpn or of a whole model, or one '
       'checkpoint in it')
-  parser.add_argument('--experiment', default='',
-                      help='default: params.yaml beside the checkpoint')
-  parser.add_argument('--config_file', action='append', default=[])
-  parser.add_argument('--params_override', default='')
+  model_options.add_overrides(parser)
   parser.add_argument('--images', nargs='+', default=[],
                       help='folders, globs and image files')
   parser.add_argument('--shards', default='',

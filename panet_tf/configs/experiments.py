@@ -11,7 +11,7 @@ from official.vision.configs import maskrcnn
 
 from panet_tf import errors
 from panet_tf.configs import official_release
-from panet_tf.configs import overrides
+from panet_tf.configs import strict_overrides
 from panet_tf.configs.panet import Backbone
 from panet_tf.configs.panet import DataConfig
 from panet_tf.configs.panet import Neck
@@ -230,9 +230,9 @@ def read(experiment: str, config_files: Sequence[str] = (),
   for path in config_files:
     if not os.path.isfile(path):
       raise errors.InputError(f'config file {path} does not exist')
-    overrides.apply(params, path, f'config file {path}')
+    strict_overrides.apply(params, path, f'config file {path}')
   if tpu:
     params.override({'runtime': {'tpu': tpu}})
   if params_override:
-    overrides.apply(params, params_override, '--params_override')
+    strict_overrides.apply(params, params_override, '--params_override')
   return params

@@ -5,6 +5,7 @@ import functools
 import os
 
 from panet_tf import errors
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import detector
 from panet_tf.inference.exported import export_files
 from panet_tf.inference.exported import runtimes
@@ -12,9 +13,9 @@ from panet_tf.inference.exported import runtimes
 _FILES = {'.tflite': runtimes.LiteRTPredictor, '.onnx': runtimes.OnnxPredictor}
 
 
-def open_model(models: str | Sequence[str], experiment: str = '',
-               config_files: Sequence[str] = (),
-               params_override: str = '') -> detector.Detector:
+def open_model(models: str | Sequence[str],
+               overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+              ) -> detector.Detector:
   """Opens whatever lies at a path.
 
   TensorFlow is imported for a SavedModel, Model Garden for a checkpoint.
@@ -24,9 +25,7 @@ def open_model(models: str | Sequence[str], experiment: str = '',
       which the newest is taken; folder that training wrote, or one of its
       checkpoints without .index. Several checkpoints are an ensemble, whose
       first makes the proposals; none, the one that the configuration lists.
-    experiment: of a checkpoint, see `Predictor.from_checkpoint`.
-    config_files: the same.
-    params_override: the same.
+    overrides: of the configuration of each checkpoint.
 
   Raises:
     InputError: there is no model, one that does not open, or options of a
@@ -40,15 +39,14 @@ def open_model(models: str | Sequence[str], experiment: str = '',
       _check_checkpoint(path)
     # pylint: disable-next=import-outside-toplevel
     from panet_tf.inference.suite import ensemble
-    return ensemble.open_checkpoints(
-        paths, experiment, config_files, params_override)
+    return ensemble.open_checkpoints(paths, overrides)
   if len(paths) > 1:
     raise errors.InputError(
         f'{path} is an exported model; the models of an ensemble must be '
         'checkpoints')
-  for option, value in (('experiment', experiment),
-                        ('config_file', config_files),
-                        ('params_override', params_override)):
+  for option, value in (('experiment', overrides.experiment),
+                        ('config_file', overrides.config_files),
+                        ('params_override', overrides.params_override)):
     if value:
       raise errors.InputError(
           f'--{option} goes with a checkpoint; {path} is an exported model, '

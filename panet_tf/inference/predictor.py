@@ -1,15 +1,8 @@
 """A trained model for a person: image in, detections in its pixels out."""
 
-from collections.abc import Sequence
-from typing import Any
-
-from official.core import config_definitions as cfg
 import tensorflow as tf
-import tf_keras
 
-from panet_tf import factory
 from panet_tf import runs
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.inference import detector
 
 
@@ -20,48 +13,20 @@ class Predictor(detector.Detector):
     categories: {'label', 'id', 'name'} of each class, in order of label.
   """
 
-  def __init__(self, model: tf_keras.Model, params: cfg.ExperimentConfig,
-               info: dict[str, Any] = None):
-    """Wraps a built model.
+  def __init__(self, run: runs.Run):
+    """Builds the model of a run, and restores it.
 
-    Args:
-      model: a `PANetModel`.
-      params: the experiment it was built from.
-      info: the data set's description (`dataset.json`), for category names.
+    Raises:
+      InputError: the checkpoint or the data set's description does not fit.
     """
-    config = params.task.model
-    self.categories = runs.categories_of(info, config.num_classes)
-    self.legacy_masks = config.legacy_boxes
-    self._model = model
-    self._parser = input_factory.build_parser(
-        config, params.task.validation_data)
+    self.categories = run.categories
+    self.legacy_masks = run.model_config.legacy_boxes
+    self._model = run.build_model()
+    self._parser = run.parser
     self._prepare = tf.function(self._parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
     self._run = tf.function(self._forward)
     self._batch_sizes = set()  # That it was traced, and compiled, for.
-
-  @classmethod
-  def from_checkpoint(cls, checkpoint: str, experiment: str = '',
-                      config_files: Sequence[str] = (),
-                      params_override: str = '') -> 'Predictor':
-    """Loads a model that training wrote.
-
-    Args:
-      checkpoint: folder with checkpoints, params.yaml and dataset.json, or
-        the path of one checkpoint in such a folder.
-      experiment: registered name; '' takes the one of params.yaml.
-      config_files: see `configs.experiments.read`.
-      params_override: see `configs.experiments.read`.
-
-    Raises:
-      InputError: no such checkpoint, one that does not fit, or a broken
-        dataset.json beside it.
-    """
-    path, params, info = runs.read_run(
-        checkpoint, experiment, config_files, params_override)
-    model = factory.build_panet(params.task.model)
-    runs.restore(model, path)
-    return cls(model, params, info)
 
   def _forward(self, pixels, image_info):
     anchors = None if self._parser.pad_to else {

@@ -40,6 +40,12 @@ class Preprocessing:
   exact_scale: bool = False
   pad_to: int = 0
 
+  @classmethod
+  def of_parser(cls, parser: Any) -> 'Preprocessing':
+    """The rule of a `dataloaders.parser.Parser`."""
+    return dataclasses.replace(
+        cls.from_dict(parser.eval_rule()), pad_to=parser.pad_to)
+
   def scale(self, height: int, width: int) -> np.float32:
     """Network-input pixels per image pixel."""
     size = np.float32([height, width])

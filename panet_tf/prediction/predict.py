@@ -11,6 +11,7 @@ import tqdm
 
 from panet_tf import errors
 from panet_tf import files
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.data import coco_json
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference import open_model
@@ -25,8 +26,8 @@ from panet_tf.prediction.gallery import page
 
 def predict(models: str | Sequence[str],
             images: str | Sequence[str], output_dir: str, *,
-            experiment: str = '', config_files: Sequence[str] = (),
-            params_override: str = '', score_threshold: float = 0.5,
+            overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
+            score_threshold: float = 0.5,
             annotations: str = '', max_pictures: int | None = None,
             batch_size: int = 1, tile: int = 0, overlap: int | None = None,
             strict: bool = False) -> int:
@@ -38,15 +39,13 @@ def predict(models: str | Sequence[str],
 
   Args:
     models: checkpoint, SavedModel, .tflite or .onnx, or several checkpoints,
-      see `open_model`, as the next three.
+      see `open_model`.
     images: folders, globs or files of images and videos, one or several.
     output_dir: gets NAME.png per image, NAME.mp4 per video, index.html with
       all pictures, and predictions.json: COCO results with the dataset's
       category ids and full-image RLE masks. A frame of a video has the id
       NAME.mp4/000000.
-    experiment: registered name.
-    config_files: YAML files.
-    params_override: YAML text.
+    overrides: of the configuration of checkpoints.
     score_threshold: least score that is drawn; predictions.json has all.
     annotations: COCO JSON that gives each file name its image id, see
       `image_files.image_ids`; its annotations are drawn beside the detections.
@@ -72,14 +71,12 @@ def predict(models: str | Sequence[str],
   coco = coco_json.read(annotations) if annotations else {
       'images': [], 'annotations': []}
   ids = image_files.image_ids(paths, annotations, coco['images'])
-  detector = _open(models, experiment, config_files, params_override,
-                   batch_size, tile, overlap)
+  detector = _open(models, overrides, batch_size, tile, overlap)
   drawn = {path: pictures[path] for path in paths[:max_pictures]}
   files.make_folder(output_dir)
   with partial_results.PartialResults(
       os.path.join(output_dir, partial_results.PARTIAL), _identity(
-          models, config_files, annotations, experiment=experiment,
-          params_override=params_override, score_threshold=score_threshold,
+          models, overrides, annotations, score_threshold=score_threshold,
           max_pictures=max_pictures, batch_size=batch_size, tile=tile,
           overlap=overlap,
           images=[[os.path.abspath(path), ids[path]] for path in paths]
@@ -103,7 +100,7 @@ def predict(models: str | Sequence[str],
   return 1 if run.num_failed else 0
 
 
-def _open(models, experiment, config_files, params_override, batch_size, tile,
+def _open(models, overrides, batch_size, tile,
           overlap) -> detector_lib.Detector:
   """The model, or ensemble, on whole images or on tiles."""
   if batch_size < 1:
@@ -111,8 +108,7 @@ def _open(models, experiment, config_files, params_override, batch_size, tile,
         f'--batch_size is {batch_size}; it must be 1 or more')
   if overlap is not None and not tile:
     raise errors.InputError('--overlap goes with --tile')
-  detector = open_model.open_model(
-      models, experiment, config_files, params_override)
+  detector = open_model.open_model(models, overrides)
   if not tile:
     return detector
   return tiles.TiledDetector(
@@ -129,12 +125,14 @@ def _go(run, paths, ids):
       run.images([(path, ids[path]) for path in group])
 
 
-def _identity(models, config_files, annotations, **rest):
+def _identity(models, overrides, annotations, **rest):
   """What must be the same for a run to go on."""
   of_files = partial_results.identity
   return {
       'models': of_files([models] if isinstance(models, str) else models),
-      'config_files': of_files(config_files),
+      'experiment': overrides.experiment,
+      'config_files': of_files(overrides.config_files),
+      'params_override': overrides.params_override,
       'annotations': annotations and of_files([annotations]), **rest}
 
 

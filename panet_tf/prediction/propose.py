@@ -15,14 +15,13 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from panet_tf import factory
 from panet_tf import files
 from panet_tf import runs
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.configs import stages
 from panet_tf.data import coco_json
 from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.errors import InputError
 from panet_tf.evaluation import coco_results
@@ -52,30 +51,25 @@ class Found(NamedTuple):
 class Proposer:
   """An RPN, alone or of a whole model, on images of any size."""
 
-  def __init__(self, checkpoint: str, num_proposals: int, *args):
+  def __init__(self, run: runs.Run, num_proposals: int):
     """Loads a model that training wrote.
 
     Args:
-      checkpoint: see `predictor.Predictor.from_checkpoint`.
+      run: of the RPN; its options become those of this many proposals.
       num_proposals: of an image, at most.
-      *args: the others of `runs.read_any_run`.
 
     Raises:
-      InputError: no such checkpoint, or one without an RPN.
+      InputError: a model without an RPN.
     """
-    path, params, _ = runs.read_any_run(checkpoint, *args)
-    config = params.task.model
-    stages.check_proposes(config, path)
+    config = run.model_config
+    stages.check_proposes(config, run.checkpoint)
     config.roi_generator.test_num_proposals = num_proposals
     # Model Garden's NMS fails where a level has fewer candidates than that.
     config.roi_generator.test_pre_nms_top_k = max(
         config.roi_generator.test_pre_nms_top_k, num_proposals)
-    self._model = factory.build_panet(params.task.model)
-    runs.restore(self._model, path)
-    self._prepare = tf.function(
-        input_factory.build_parser(
-            config, params.task.validation_data).predict_image,
-        input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    self._model = run.build_model()
+    self._prepare = tf.function(run.parser.predict_image, input_signature=[
+        tf.TensorSpec([None, None, 3], tf.uint8)])
     self._run = tf.function(self._propose)
 
   def _propose(self, pixels, image_info):
@@ -95,8 +89,8 @@ class Proposer:
 
 
 def propose(model: str, output: str, *, images: Sequence[str] = (),
-            shards: str = '', annotations: str = '', experiment: str = '',
-            config_files: Sequence[str] = (), params_override: str = '',
+            shards: str = '', annotations: str = '',
+            overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
             num_proposals: int = 2000):
   """Writes one file with the proposals of all images.
 
@@ -107,9 +101,7 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
     images: folders, globs or files, see `image_files.image_paths`.
     shards: instead of `images`, TFRecord shards; ids are theirs.
     annotations: COCO JSON that gives each file of `images` its id.
-    experiment: see `runs.read_any_run`, as the next two.
-    config_files: see there.
-    params_override: see there.
+    overrides: of the configuration of the model.
     num_proposals: of an image, at most.
 
   Raises:
@@ -134,7 +126,7 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
     ids = _ids(images, annotations)
     total, pixels = len(ids), _of_files(ids)
   proposer = Proposer(
-      model, num_proposals, experiment, config_files, params_override)
+      runs.Run.read(model, overrides, whole=False), num_proposals)
   files.make_folder(os.path.dirname(output) or '.')
   began, numbers = time.monotonic(), []
 

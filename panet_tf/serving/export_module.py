@@ -5,17 +5,14 @@ row as well, leaves boxes in network pixels and classes as labels. Here the
 four stages of Figure 1 are put together for serving.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import functools
 
 import numpy as np
-from official.core import config_definitions as cfg
 import tensorflow as tf
 
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf import runs
-from panet_tf.dataloaders import factory as input_factory
 from panet_tf.modeling import panet_model
 from panet_tf.modeling.proposals import portable_generators
 
@@ -61,28 +58,24 @@ def _check_proposals(config):
 class ExportModule(tf.Module):
   """A trained model between the network's input and its detections."""
 
-  def __init__(self, params: cfg.ExperimentConfig, checkpoint: str,
-               categories: Sequence[Mapping[str, Any]],
-               builtin_ops: bool = False):
+  def __init__(self, run: runs.Run, builtin_ops: bool = False):
     """Builds the model and restores it.
 
     Args:
-      params: the experiment.
-      checkpoint: path of a checkpoint.
-      categories: {'label', 'id', 'name'} in order of label.
-      builtin_ops: see `build_model`.
+      run: its checkpoint and configuration.
+      builtin_ops: only ops that TFLite has.
 
     Raises:
-      InputError: see `build_model` and `runs.restore`.
+      InputError: the configuration asks for what an export does not have, or
+        the checkpoint does not fit.
     """
     super().__init__(name='panet')
-    self.parser = input_factory.build_parser(
-        params.task.model, params.task.validation_data)
-    self.model = build_model(params.task.model, builtin_ops)
-    runs.restore(self.model, checkpoint)
+    self.parser = run.parser
+    self.model = run.build_model(
+        functools.partial(build_model, builtin_ops=builtin_ops))
     self._skips_empty_rows = not builtin_ops
     self._category_ids = np.array(
-        [0] + [category['id'] for category in categories], np.int32)
+        [0] + [category['id'] for category in run.categories], np.int32)
 
   def network(self, images: tf.Tensor,
               image_info: tf.Tensor) -> dict[str, tf.Tensor]:

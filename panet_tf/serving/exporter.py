@@ -1,6 +1,5 @@
 """A checkpoint to one serving format, proven before it is put in place."""
 
-from collections.abc import Sequence
 import contextlib
 import dataclasses
 import os
@@ -9,8 +8,8 @@ import shutil
 import tempfile
 
 from panet_tf import errors
-from panet_tf import factory
 from panet_tf import runs
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import open_model
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
@@ -27,8 +26,9 @@ _MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
 
 
 def export(checkpoint_path: str, export_dir: str,
-           options: export_options.Options, *, experiment: str = '',
-           config_files: Sequence[str] = (), params_override: str = '') -> str:
+           options: export_options.Options,
+           overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+          ) -> str:
   """Exports a checkpoint, whole and verified, or not at all.
 
   Args:
@@ -37,9 +37,7 @@ def export(checkpoint_path: str, export_dir: str,
       SavedModel with models.config and batching_parameters.txt for TensorFlow
       Serving; and export_report.json.
     options: what to export.
-    experiment: see `Predictor.from_checkpoint`.
-    config_files: see there.
-    params_override: see there.
+    overrides: of the configuration of the checkpoint.
 
   Returns:
     Path of the model in export_dir.
@@ -52,13 +50,13 @@ def export(checkpoint_path: str, export_dir: str,
       not os.path.isdir(export_dir)):
     raise errors.InputError(
         f'--export_dir is {export_dir!r}; it must be a folder, which may exist')
-  path, params, info = runs.read_run(
-      checkpoint_path, experiment, config_files, params_override)
-  if os.path.realpath(export_dir) == os.path.realpath(os.path.dirname(path)):
+  run = runs.Run.read(checkpoint_path, overrides)
+  params, model_config = run.params, run.model_config
+  if os.path.realpath(export_dir) == os.path.realpath(
+      os.path.dirname(run.checkpoint)):
     raise errors.InputError(
         f'--export_dir {export_dir} is the folder of the training; an export '
         'there would hide its checkpoints')
-  model_config = params.task.model
   if options.input_image_size:
     _set_input_size(params, options.input_image_size)
   if params.task.validation_data.parser.pad_to and (
@@ -75,11 +73,10 @@ def export(checkpoint_path: str, export_dir: str,
   images = export_images.for_verification(
       options.verify_images, params.task.validation_data.input_path
   ) if options.verify else []
-  categories = runs.categories_of(info, model_config.num_classes)
   module = export_module.ExportModule(
-      params, path, categories, builtin_ops=options.format == 'tflite')
+      run, builtin_ops=options.format == 'tflite')
   description = model_info.ModelInfo(
-      categories, preprocessing.Preprocessing.from_dict(
+      run.categories, preprocessing.Preprocessing.from_dict(
           module.parser.eval_rule()),
       model_config.include_mask, options.full_image_masks,
       model_config.legacy_boxes)
@@ -90,9 +87,8 @@ def export(checkpoint_path: str, export_dir: str,
     name = os.path.basename(written.path)
     print(f'built: {name}', flush=True)
     if options.verify:
-      reference = predictor.Predictor(
-          _reference_model(params, path), params, info)
-      _verify(reference, written, images, folder, path, experiment, options)
+      _verify(predictor.Predictor(run), written, images, folder,
+              run.checkpoint, overrides.experiment, options)
     _move(folder, export_dir)
   return os.path.join(export_dir, name)
 
@@ -116,12 +112,6 @@ def _use_one_canvas(params, kind):
         '--input_image_size; images of another shape are padded to it, which '
         'GroupNorm sees: they are detected as with parser.pad_to: 0')
   params.override({'task': {'validation_data': {'parser': {'pad_to': 0}}}})
-
-
-def _reference_model(params, path):
-  model = factory.build_panet(params.task.model)
-  runs.restore(model, path)
-  return model
 
 
 def _verify(reference, written, images, folder, checkpoint, experiment,

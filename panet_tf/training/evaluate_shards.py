@@ -12,7 +12,6 @@ from official.core import config_definitions as cfg
 from official.core import task_factory
 import tensorflow as tf
 
-from panet_tf import factory
 from panet_tf import files
 from panet_tf import runs
 from panet_tf.data import shards
@@ -59,16 +58,9 @@ def _detector(params, model_dir):
   options = params.task.inference
   if options.ensemble:
     return ensemble.Ensemble(members.read_listed(options.ensemble, options))
-  info_path = os.path.join(model_dir, files.DATASET_INFO)
-  info = shards.read_sidecar(info_path) if os.path.exists(info_path) else None
-  checkpoint = runs.find(model_dir)
-  if options.is_plain:
-    model = factory.build_panet(params.task.model)
-    runs.restore(model, checkpoint)
-    return predictor.Predictor(model, params, info)
-  return ensemble.Ensemble([members.Member(
-      checkpoint, params,
-      runs.categories_of(info, params.task.model.num_classes))])
+  run = runs.Run(runs.find(model_dir), params, runs.read_info(model_dir))
+  return predictor.Predictor(run) if options.is_plain else ensemble.Ensemble(
+      [run])
 
 
 def _images(data: cfg.DataConfig) -> Iterator[tuple[bytes, np.ndarray]]:

@@ -13,6 +13,7 @@ from panet_tf import errors
 from panet_tf import files
 from panet_tf import runs
 from panet_tf.cli import convert_weights
+from panet_tf.configs import overrides
 from panet_tf.convert import coco_categories
 from panet_tf.convert import official_release
 from panet_tf.inference import predictor
@@ -20,7 +21,6 @@ from panet_tf.inference import preprocessing
 from panet_tf.inference.exported import model_info
 from panet_tf.inference.exported import runtimes
 from panet_tf.inference.suite import ensemble
-from panet_tf.inference.suite import members
 from panet_tf.serving import export_module
 from panet_tf.serving import export_options
 from panet_tf.serving import exporter
@@ -58,7 +58,7 @@ def fixture_run(tmp_path_factory):
 
 @pytest.fixture(name='detector', scope='module')
 def fixture_detector(run):
-  return predictor.Predictor.from_checkpoint(run)
+  return predictor.Predictor(runs.Run.read(run))
 
 
 def image(height, width):
@@ -137,7 +137,8 @@ _ONE_CANVAS = yaml.safe_dump(
 
 @pytest.fixture(name='on_canvas', scope='module')
 def fixture_on_canvas(run):
-  return predictor.Predictor.from_checkpoint(run, params_override=_ONE_CANVAS)
+  return predictor.Predictor(runs.Run.read(
+      run, overrides.Overrides(params_override=_ONE_CANVAS)))
 
 
 def assert_near(found, expected):
@@ -151,7 +152,8 @@ def assert_near(found, expected):
 
 def test_stage_by_stage_it_detects_the_same(run, on_canvas):
   """As ensembles and test-time augmentation run it."""
-  member = members.Member.read(run, '', (), _ONE_CANVAS)
+  member = runs.Run.read(
+      run, overrides.Overrides(params_override=_ONE_CANVAS))
   pixels = image(96, 112)
   assert_near(ensemble.Ensemble([member])(pixels), on_canvas(pixels))
 
@@ -197,11 +199,11 @@ def test_images_of_several_sizes_are_a_batch_each_on_its_canvas(
 
 
 def test_the_network_s_own_input_may_have_any_size(run, detector, tmp_path):
-  path, params, info = runs.read_run(run)
-  module = export_module.ExportModule(params, path, info['categories'])
+  made = runs.Run.read(run)
+  module = export_module.ExportModule(made)
   out = str(tmp_path / 'saved_model')
   saved_model.write(module, model_info.ModelInfo(
-      info['categories'],
+      made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule())), out,
                     input_type='tflite')
   pixels = image(96, 112)

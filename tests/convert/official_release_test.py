@@ -190,14 +190,14 @@ def test_a_converted_model_is_a_run_that_loads(pair, tmp_path):
   written = official_release.convert(checkpoint, pair.config, out, SMALL)
   assert {'checkpoint', files.PARAMS} <= set(written)
   assert sorted(os.listdir(out)) == written
-  path, params, _ = runs.read_run(out)
-  assert params.task.model.as_dict() == pair.params.task.model.as_dict()
+  run = runs.Run.read(out)
+  assert run.model_config.as_dict() == pair.params.task.model.as_dict()
   image = np.moveaxis(pair.image, 1, -1)
   expected = pair.model(image, pair.shape, training=False)
   before = [v.numpy() for v in pair.model.variables]
   for v in pair.model.variables:
     v.assign(tf.zeros_like(v))
-  runs.restore(pair.model, path)
+  runs.restore(pair.model, run.checkpoint)
   for v, value in zip(pair.model.variables, before):
     np.testing.assert_array_equal(v, value)
   found = pair.model(image, pair.shape, training=False)

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from panet_tf import runs
 from panet_tf.convert import official_release
 from panet_tf.dataloaders import image_scaling
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import ensemble
-from panet_tf.inference.suite import members
 from tests.convert import release_keys
 from tests.convert import release_numpy
 from tests.convert import torch_writer
@@ -91,18 +91,18 @@ def check(found, rows, masks):
 
 
 def test_its_detections_are_the_release_s(run, image):
-  detector = predictor.Predictor.from_checkpoint(run)
+  detector = predictor.Predictor(runs.Run.read(run))
   check(detector.detect(image), *release(detector._model, image))
 
 
 def test_stage_by_stage_they_are_the_same(run, image):
-  detector = predictor.Predictor.from_checkpoint(run)
-  found = ensemble.Ensemble([members.Member.read(run)]).detect(image)
+  detector = predictor.Predictor(runs.Run.read(run))
+  found = ensemble.Ensemble([runs.Run.read(run)]).detect(image)
   check(found, *release(detector._model, image))
 
 
 def test_preprocessing_without_tensorflow_agrees(run, image):
-  parser = predictor.Predictor.from_checkpoint(run)._parser
+  parser = predictor.Predictor(runs.Run.read(run))._parser
   inputs, info = parser.eval_image(tf.constant(image))
   made, made_info = preprocessing.Preprocessing.from_dict(
       parser.eval_rule())(image)

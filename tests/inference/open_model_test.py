@@ -11,6 +11,7 @@ from pycocotools import mask as mask_utils
 import pytest
 
 from panet_tf import errors
+from panet_tf.configs import overrides
 from panet_tf.inference import open_model
 from panet_tf.inference import predictor
 from panet_tf.inference.exported import runtimes
@@ -146,7 +147,8 @@ def test_an_export_takes_no_configuration(tmp_path, name, options):
   (tmp_path / '3' / 'saved_model.pb').write_bytes(b'')
   with pytest.raises(errors.InputError, match='goes with a checkpoint; .*'
                      f'{name} is an exported model'):
-    open_model.open_model(str(tmp_path / name), **options)
+    open_model.open_model(
+        str(tmp_path / name), overrides.Overrides(**options))
 
 
 def test_a_path_without_a_model_is_answered_with_what_there_could_be(tmp_path):

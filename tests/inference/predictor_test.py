@@ -5,7 +5,7 @@ import pytest
 
 from panet_tf import errors
 from panet_tf import runs
-from panet_tf.inference import predictor
+from panet_tf.configs import overrides
 
 
 @pytest.mark.parametrize('text', [
@@ -18,7 +18,7 @@ def test_a_broken_description_is_named_in_one_line(tmp_path, monkeypatch, text):
   monkeypatch.setattr(
       runs, 'find', lambda folder: str(tmp_path / 'ckpt-1'))
   with pytest.raises(errors.InputError, match='dataset.json: not a d') as info:
-    predictor.Predictor.from_checkpoint(str(tmp_path), 'panet_shapes')
+    runs.Run.read(str(tmp_path), overrides.Overrides('panet_shapes'))
   assert '\n' not in str(info.value)
 
 

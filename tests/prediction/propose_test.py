@@ -81,15 +81,15 @@ def test_a_detector_on_a_whole_models_proposals_is_that_model(
   run = whole_run(kind, tiny_run, tmp_path)
   stored = str(tmp_path / f'boxes.{ending}')
   propose(run, stored, '--shards', shards)
-  path, params, _ = runs.read_run(run)
-  whole = params.task.model
+  made = runs.Run.read(run)
+  whole = made.model_config
   detector = whole.replace(stages='detector')
   expected, batches = validation(whole, input_path=shards)
   found, joined = validation(detector, input_path=shards, proposals=stored)
   assert len(batches) == len(joined) == 2
   models = [task.build_model() for task in (expected, found)]
   for model in models:
-    runs.restore(model, path)
+    runs.restore(model, made.checkpoint)
   for before, after in zip(batches, joined):
     np.testing.assert_array_equal(before[0], after[0])
     assert list(after[1]['anchor_boxes']) == ['proposals']

@@ -15,6 +15,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from panet_tf import errors
+from panet_tf.configs import overrides
 from panet_tf.data import image_bytes
 from panet_tf.data import tfrecord_file
 from panet_tf.inference import open_model
@@ -334,5 +335,5 @@ def test_what_no_export_has_is_one_line(
     tiny_run, image_dir, tmp_path, override, words):
   with pytest.raises(errors.InputError, match=words):
     exporter.export(tiny_run, str(tmp_path / 'x'), export_options.Options(
-        verify_images=image_dir), params_override=override)
+        verify_images=image_dir), overrides.Overrides(params_override=override))
   assert not list(pathlib.Path(tmp_path).iterdir())

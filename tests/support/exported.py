@@ -23,7 +23,7 @@ def tiny_run(tmp_path_factory) -> str:
 @pytest.fixture(scope='session')
 def reference(tiny_run) -> predictor.Predictor:
   """The checkpoint itself."""
-  return predictor.Predictor.from_checkpoint(tiny_run)
+  return predictor.Predictor(runs.Run.read(tiny_run))
 
 
 @pytest.fixture(scope='session')
@@ -72,11 +72,10 @@ def _written(run, tmp_path_factory, name, write, builtin_ops=False,
              full_image_masks=False):
   """Path of an export."""
   path = str(tmp_path_factory.mktemp('exported') / name)
-  checkpoint, params, info = runs.read_run(run)
-  module = export_module.ExportModule(
-      params, checkpoint, info['categories'], builtin_ops)
+  made = runs.Run.read(run)
+  module = export_module.ExportModule(made, builtin_ops)
   write(module, model_info.ModelInfo(
-      info['categories'],
+      made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
       full_image_masks=full_image_masks), path)
   return path

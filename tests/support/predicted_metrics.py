@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from panet_tf.configs import overrides
 from panet_tf.evaluation import coco
 from panet_tf.inference import open_model
 from panet_tf.prediction import outputs
@@ -19,7 +20,7 @@ def predicted_metrics(run, override, folder):
   """
   truth = json.loads((folder / 'train.json').read_text())
   detector = open_model.open_model(
-      str(run), params_override=json.dumps(override))
+      str(run), overrides.Overrides(params_override=json.dumps(override)))
   results = []
   for image in truth['images']:
     pixels = outputs.Image.open(folder / 'train_images' / image['file_name'])

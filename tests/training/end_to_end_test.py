@@ -14,7 +14,9 @@ import tensorflow as tf
 import yaml
 
 from panet_tf import errors
+from panet_tf import runs
 from panet_tf.cli import main
+from panet_tf.configs import overrides
 from panet_tf.data.sources import shapes
 from panet_tf.evaluation import coco
 from panet_tf.inference import predictor as predictor_lib
@@ -100,8 +102,8 @@ def test_a_run_of_another_model_is_not_restored_by_half(run):
 
 def test_checkpoint_of_another_architecture_is_refused(run):
   with pytest.raises(errors.InputError, match='another architecture'):
-    predictor_lib.Predictor.from_checkpoint(
-        run.model_dir, params_override='task: {model: {box_head: 2fc}}')
+    predictor_lib.Predictor(runs.Run.read(run.model_dir, overrides.Overrides(
+        params_override='task: {model: {box_head: 2fc}}')))
   with pytest.raises(errors.InputError, match='init_checkpoint .* not fit'):
     run.train('train', 'task: {init_checkpoint: '
               f"'{run.model_dir}', model: {{decoder: {{num_filters: 32}}}}}}",
@@ -175,7 +177,7 @@ def test_two_workers_evaluate_the_last_checkpoint_together(run, capfd):
 
 @pytest.fixture(scope='module')
 def predictor(run):
-  return predictor_lib.Predictor.from_checkpoint(run.model_dir)
+  return predictor_lib.Predictor(runs.Run.read(run.model_dir))
 
 
 def _predict(run, tmp_path, *extra):

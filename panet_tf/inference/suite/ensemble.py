@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 
 from panet_tf import errors
+from panet_tf import runs
 from panet_tf.configs import experiments
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import detector
 from panet_tf.inference import predictor
+from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import members as members_lib
 from panet_tf.inference.suite import merging
@@ -42,7 +45,7 @@ class Ensemble(detector.Detector):
     categories: {'label', 'id', 'name'} of each class, in order of label.
   """
 
-  def __init__(self, members: Sequence[members_lib.Member]):
+  def __init__(self, members: Sequence[runs.Run]):
     """Checks that models go together, and loads them.
 
     Args:
@@ -55,6 +58,8 @@ class Ensemble(detector.Detector):
     """
     members_lib.check(members)
     self._members, base = list(members), members[0].params.task
+    self._rules = [preprocessing.Preprocessing.of_parser(member.parser)
+                   for member in members]
     self._options = base.inference
     self.categories = members[0].categories
     self.legacy_masks = base.model.legacy_boxes
@@ -70,8 +75,7 @@ class Ensemble(detector.Detector):
     self._loaded = {}
     if not self._options.one_model_at_a_time:
       self._loaded = {
-          number: stages_lib.Stages.from_checkpoint(
-              member.path, member.params)
+          number: stages_lib.Stages.from_run(member)
           for number, member in enumerate(members)}
 
   @contextlib.contextmanager
@@ -80,8 +84,7 @@ class Ensemble(detector.Detector):
     if number in self._loaded:
       yield self._loaded[number]
       return
-    member = self._members[number]
-    stages = stages_lib.Stages.from_checkpoint(member.path, member.params)
+    stages = stages_lib.Stages.from_run(self._members[number])
     try:
       yield stages
     finally:
@@ -110,8 +113,8 @@ class Ensemble(detector.Detector):
     for number, image in enumerate(images):
       seen = set()
       for copy, of_members in enumerate(zip(*(
-          self._augmentation.views(image.shape[:2], member.rule)
-          for member in self._members))):
+          self._augmentation.views(image.shape[:2], rule)
+          for rule in self._rules))):
         # Where the long edge makes one copy of two scales, it is taken once.
         if of_members[0] not in seen:
           seen.add(of_members[0])
@@ -161,7 +164,7 @@ class Ensemble(detector.Detector):
     sums: dict[Any, np.ndarray] = {}
     counts = collections.Counter()
     for number, member in enumerate(self._members):
-      if not member.include_mask:
+      if not member.model_config.include_mask:
         continue
       with self._opened(number) as stages:
         for place in views:
@@ -235,34 +238,31 @@ def _of_image(parts, number):
 
 
 def open_checkpoints(
-    checkpoints: Sequence[str], experiment: str = '',
-    config_files: Sequence[str] = (), params_override: str = ''
+    checkpoints: Sequence[str],
+    overrides: overrides_lib.Overrides = overrides_lib.Overrides()
 ) -> detector.Detector:
   """A `Predictor` for one plain model, an `Ensemble` for all else.
 
   Args:
-    checkpoints: see `predictor.Predictor.from_checkpoint`; none: those of
+    checkpoints: folders of trainings, or checkpoints in them; none: those of
       `task.inference.ensemble`.
-    experiment: of all of them, as the others.
-    config_files: see `configs.experiments.read`.
-    params_override: see `configs.experiments.read`.
+    overrides: of the configuration of each.
 
   Raises:
     InputError: no model is named or in two ways, or one cannot be used.
   """
   named = experiments.read(
-      experiment or 'panet_coco', config_files, params_override).task.inference
+      overrides.experiment or 'panet_coco', overrides.config_files,
+      overrides.params_override).task.inference
   named.check()
   if bool(checkpoints) == bool(named.ensemble):
     raise errors.InputError(
         'models are named by --model and by task.inference.ensemble; it must '
         'be one of them' if checkpoints else
         'no model is named; it must be --model, or task.inference.ensemble')
-  arguments = experiment, config_files, params_override
   members = (
-      [members_lib.Member.read(path, *arguments) for path in checkpoints]
-      or members_lib.read_listed(named.ensemble, named, *arguments))
+      [runs.Run.read(path, overrides) for path in checkpoints]
+      or members_lib.read_listed(named.ensemble, named, overrides))
   if len(members) == 1 and members[0].params.task.inference.is_plain:
-    return predictor.Predictor.from_checkpoint(
-        checkpoints[0], experiment, config_files, params_override)
+    return predictor.Predictor(members[0])
   return Ensemble(members)

@@ -10,10 +10,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from official.core import config_definitions as cfg
 import tensorflow as tf
 
-from panet_tf import factory
 from panet_tf import runs
 from panet_tf.configs import panet as panet_config
 from panet_tf.dataloaders import factory as input_factory
@@ -122,12 +120,9 @@ class Stages:
     self._segment = tf.function(self._segmented)
 
   @classmethod
-  def from_checkpoint(cls, path: str,
-                      params: cfg.ExperimentConfig) -> 'Stages':
-    """Builds and restores a model, see `runs.read_run`."""
-    model = factory.build_panet(params.task.model)
-    runs.restore(model, path)
-    return cls(model, input_factory.pixels_of(params.task.model))
+  def from_run(cls, run: runs.Run) -> 'Stages':
+    """Builds and restores the model of a run."""
+    return cls(run.build_model(), input_factory.pixels_of(run.model_config))
 
   def features(self, image: np.ndarray, view: View) -> Features:
     """Features of a copy of an image [H, W, 3] uint8."""

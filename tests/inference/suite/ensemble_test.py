@@ -9,10 +9,11 @@ import yaml
 
 from panet_tf import errors
 from panet_tf import runs as runs_lib
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import open_model
+from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import ensemble
 from panet_tf.inference.suite import mask_voting
-from panet_tf.inference.suite import members as members_lib
 from panet_tf.inference.suite import merging
 from panet_tf.inference.suite import stages
 from panet_tf.inference.suite import views as views_lib
@@ -50,22 +51,27 @@ def forget():
 @pytest.fixture(autouse=True)
 def loads(monkeypatch):
   """Builds each model once; returns the list of paths that were asked for."""
-  load, asked = stages.Stages.from_checkpoint, []
+  load, asked = stages.Stages.from_run, []
 
-  def from_checkpoint(path, params):
-    asked.append(path)
-    key = path, str(params.task.model.as_dict())
+  def from_run(run):
+    asked.append(run.checkpoint)
+    key = run.checkpoint, str(run.model_config.as_dict())
     if key not in _LOADED:
-      _LOADED[key] = load(path, params)
+      _LOADED[key] = load(run)
     return _LOADED[key]
 
-  monkeypatch.setattr(stages.Stages, 'from_checkpoint', from_checkpoint)
+  monkeypatch.setattr(stages.Stages, 'from_run', from_run)
   return asked
 
 
 def _open(runs, **options):
   return open_model.open_model(
-      runs, params_override=json.dumps({'task': {'inference': options}}))
+      runs, overrides_lib.Overrides(
+          params_override=json.dumps({'task': {'inference': options}})))
+
+
+def _rule(run):
+  return preprocessing.Preprocessing.of_parser(run.parser)
 
 
 def _assert_same(found, wanted):
@@ -81,8 +87,8 @@ def _assert_same(found, wanted):
     {'feature_cache_gib': 0}, {'ensemble_merge': 'voting'}])
 def test_one_copy_and_one_model_is_the_plain_model(
     tiny_run, reference, images, options):
-  member = members_lib.Member.read(
-      tiny_run, '', (), json.dumps({'task': {'inference': options}}))
+  member = runs_lib.Run.read(tiny_run, overrides_lib.Overrides(
+      params_override=json.dumps({'task': {'inference': options}})))
   detector = ensemble.Ensemble([member])
   for image in images:
     _assert_same(detector.detect(image), reference.detect(image))
@@ -98,10 +104,10 @@ def test_an_ensemble_of_a_model_with_itself_is_that_model(
 
 
 def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
-  path, params, _ = runs_lib.read_run(tiny_run)
-  steps = stages.Stages.from_checkpoint(path, params)
+  run = runs_lib.Run.read(tiny_run)
+  steps = stages.Stages.from_run(run)
   image = images[2]
-  rule = members_lib.Member.read(tiny_run).rule
+  rule = _rule(run)
   plain, flipped = views_lib.Augmentation(flip=True).views(
       image.shape[:2], rule)
   found = []
@@ -124,15 +130,12 @@ def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
 def test_two_models_are_the_mean_over_the_firsts_proposals(
     tiny_run, other_run, box_run, images):
   """Stage by stage, by hand; the third model has no masks."""
-  runs = [tiny_run, other_run, box_run]
-  parts = []
-  for run in runs:
-    path, params, _ = runs_lib.read_run(run)
-    parts.append(stages.Stages.from_checkpoint(path, params))
-  members = [members_lib.Member.read(run) for run in runs]
+  members = [runs_lib.Run.read(run)
+             for run in (tiny_run, other_run, box_run)]
+  parts = [stages.Stages.from_run(member) for member in members]
   image = images[3]
   (view,) = views_lib.Augmentation().views(
-      image.shape[:2], members[0].rule)
+      image.shape[:2], _rule(members[0]))
   features = [part.features(image, view) for part in parts]
   proposals = parts[0].propose(features[0])
   classified = [part.classify(f, proposals)
@@ -157,10 +160,10 @@ def test_masks_of_copies_are_averaged(tiny_run, images):
   """Every copy is asked for the masks of the merged boxes."""
   image = images[1]
   found = _open(tiny_run, flip=True, scales=[1, 1.5]).detect(image)
-  path, params, _ = runs_lib.read_run(tiny_run)
-  part = stages.Stages.from_checkpoint(path, params)
+  run = runs_lib.Run.read(tiny_run)
+  part = stages.Stages.from_run(run)
   views = views_lib.Augmentation((1, 1.5), flip=True).views(
-      image.shape[:2], members_lib.Member.read(tiny_run).rule)
+      image.shape[:2], _rule(run))
   assert len(views) == 4
   masks = [part.segment(part.features(image, view), found['detection_boxes'],
                         found['detection_classes']) for view in views]
@@ -197,12 +200,12 @@ def test_images_of_several_sizes_are_each_as_alone(tiny_run, images):
 
 def _suite_by_hand(run, image):
   """Boxes of each copy's detections, their voters and their masks."""
-  member = members_lib.Member.read(run)
-  part = stages.Stages.from_checkpoint(member.path, member.params)
-  config = member.params.task.model
+  member = runs_lib.Run.read(run)
+  part = stages.Stages.from_run(member)
+  config = member.model_config
   sources, voters, masks = [], [], []
   for view in views_lib.Augmentation(flip=True).views(
-      image.shape[:2], member.rule):
+      image.shape[:2], _rule(member)):
     features = part.features(image, view)
     classified = part.classify(features, part.propose(features))
     threshold = config.detection_generator.pre_nms_score_threshold
@@ -327,14 +330,16 @@ def test_the_configuration_may_list_the_models(
           {'checkpoint': other_run}]}}}
   path = tmp_path / 'ensemble.yaml'
   path.write_text(yaml.safe_dump(listed))
-  detector = open_model.open_model([], config_files=[str(path)])
+  detector = open_model.open_model(
+        [], overrides_lib.Overrides(config_files=[str(path)]))
   _assert_same(detector.detect(images[0]),
                _open([tiny_run, other_run], flip=True).detect(images[0]))
   listed['task']['inference']['ensemble'][1]['backbone'] = 'resnet50'
   path.write_text(yaml.safe_dump(listed))
   with pytest.raises(errors.InputError, match=(
       r'ensemble\[1\].backbone is resnet50, but .* has resnet18')):
-    open_model.open_model([], config_files=[str(path)])
+    open_model.open_model(
+        [], overrides_lib.Overrides(config_files=[str(path)]))
 
 
 def test_evaluation_mode_has_the_suite(tiny_run, tmp_path, capsys):

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf import factory
+from panet_tf import runs
 from panet_tf.configs import panet
 from panet_tf.inference import preprocessing
 from panet_tf.inference.exported import model_info
@@ -96,8 +97,9 @@ def test_the_whole_model_is_exported_as_it_predicts(params, images, tmp_path):
   checkpoint = tf.train.Checkpoint(model=model).write(str(tmp_path / 'ckpt'))
   categories = [{'label': i, 'id': i, 'name': str(i)}
                 for i in range(1, tiny.NUM_CLASSES)]
-  module = export_module.ExportModule(
-      cfg.ExperimentConfig(task=task.task_config), checkpoint, categories)
+  module = export_module.ExportModule(runs.Run(
+      checkpoint, cfg.ExperimentConfig(task=task.task_config),
+      {'categories': categories}))
   saved_model.write(module, model_info.ModelInfo(
       categories, preprocessing.Preprocessing.from_dict(
           module.parser.eval_rule())), str(tmp_path / 'exported'))

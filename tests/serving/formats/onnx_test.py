@@ -39,20 +39,19 @@ _SINGLE_LEVEL = tiny.params(
 
 def _write(run, path, **options):
   """Writes a run as ONNX; returns the description that went with it."""
-  checkpoint, params, data = runs.read_run(run)
-  module = export_module.ExportModule(params, checkpoint, data['categories'])
+  made = runs.Run.read(run)
+  module = export_module.ExportModule(made)
   info = model_info.ModelInfo(
-      data['categories'],
+      made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
-      include_mask=params.task.model.include_mask)
+      include_mask=made.model_config.include_mask)
   panet_onnx.write(module, info, str(path), **options)
   return info
 
 
 def _inputs(run, images):
   """inputs [B, H, W, 3] and image_info [B, 4, 2] as evaluation makes them."""
-  _, params, _ = runs.read_run(run)
-  parser = tiny.parser(params.task.model, is_training=False)
+  parser = tiny.parser(runs.Run.read(run).model_config, is_training=False)
   made = [parser.eval_image(tf.constant(image)) for image in images]
   return {name: np.stack([x.numpy() for x in arrays])
           for name, arrays in zip(('inputs', 'image_info'), zip(*made))}
@@ -66,7 +65,7 @@ def _run(path, inputs):
 
 def _check(outputs, run, images, score_atol=1e-4):
   """Every row equals the checkpoint's detection, or is 0 beyond the last."""
-  reference = predictor.Predictor.from_checkpoint(run)
+  reference = predictor.Predictor(runs.Run.read(run))
   ids = np.array([0] + [c['id'] for c in reference.categories])
   for i, image in enumerate(images):
     wanted = reference.detect(image)

@@ -33,13 +33,12 @@ FOUND_AGAIN = {'fp16': (0.95, 0.01), 'default': (0.8, 0.05),
 
 def load(run):
   """The export's two arguments."""
-  path, params, info = runs.read_run(run)
-  module = export_module.ExportModule(
-      params, path, info['categories'], builtin_ops=True)
+  made = runs.Run.read(run)
+  module = export_module.ExportModule(made, builtin_ops=True)
   return module, model_info.ModelInfo(
-      info['categories'],
+      made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
-      include_mask=params.task.model.include_mask)
+      include_mask=made.model_config.include_mask)
 
 
 @pytest.fixture(scope='module')
@@ -308,7 +307,7 @@ def test_other_models_equal_their_checkpoints(
   module, info = load(made)
   path = str(tmp_path / 'model.tflite')
   tflite.write(module, info, path)
-  reference = predictor_lib.Predictor.from_checkpoint(made)
+  reference = predictor_lib.Predictor(runs.Run.read(made))
   expected = detect(reference, images[0])
   assert ('detection_masks' in expected) == info.include_mask
   assert_same(run(path, info.preprocessing, images[0]), expected, probability)
