@@ -112,7 +112,7 @@ class Run:
 
   @classmethod
   def read(cls, checkpoint: str,
-           overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
+           overrides: overrides_lib.Overrides = overrides_lib.NONE,
            whole: bool = True) -> 'Run':
     """Reads what lies in the folder of a training; the weights stay there.
 

@@ -17,3 +17,6 @@ class Overrides:
   experiment: str = ''
   config_files: Sequence[str] = ()
   params_override: str = ''
+
+
+NONE = Overrides()  # A run as it was trained.

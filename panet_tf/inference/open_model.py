@@ -14,7 +14,7 @@ _FILES = {'.tflite': runtimes.LiteRTPredictor, '.onnx': runtimes.OnnxPredictor}
 
 
 def open_model(models: str | Sequence[str],
-               overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+               overrides: overrides_lib.Overrides = overrides_lib.NONE
               ) -> detector.Detector:
   """Opens whatever lies at a path.
 

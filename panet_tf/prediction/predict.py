@@ -26,7 +26,7 @@ from panet_tf.prediction.gallery import page
 
 def predict(models: str | Sequence[str],
             images: str | Sequence[str], output_dir: str, *,
-            overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
+            overrides: overrides_lib.Overrides = overrides_lib.NONE,
             score_threshold: float = 0.5,
             annotations: str = '', max_pictures: int | None = None,
             batch_size: int = 1, tile: int = 0, overlap: int | None = None,

@@ -90,7 +90,7 @@ class Proposer:
 
 def propose(model: str, output: str, *, images: Sequence[str] = (),
             shards: str = '', annotations: str = '',
-            overrides: overrides_lib.Overrides = overrides_lib.Overrides(),
+            overrides: overrides_lib.Overrides = overrides_lib.NONE,
             num_proposals: int = 2000):
   """Writes one file with the proposals of all images.
 

@@ -27,7 +27,7 @@ _MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
 
 def export(checkpoint_path: str, export_dir: str,
            options: export_options.Options,
-           overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+           overrides: overrides_lib.Overrides = overrides_lib.NONE
           ) -> str:
   """Exports a checkpoint, whole and verified, or not at all.
 

@@ -239,7 +239,7 @@ def _of_image(parts, number):
 
 def open_checkpoints(
     checkpoints: Sequence[str],
-    overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+    overrides: overrides_lib.Overrides = overrides_lib.NONE
 ) -> detector.Detector:
   """A `Predictor` for one plain model, an `Ensemble` for all else.
 

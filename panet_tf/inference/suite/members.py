@@ -34,7 +34,7 @@ def check(members: Sequence[runs.Run]):
 
 def read_listed(listed: Sequence[inference_config.EnsembleMember],
                 options: inference_config.Inference,
-                overrides: overrides_lib.Overrides = overrides_lib.Overrides()
+                overrides: overrides_lib.Overrides = overrides_lib.NONE
                ) -> list[runs.Run]:
   """The models of `task.inference.ensemble`, merged as `options` say.
 
