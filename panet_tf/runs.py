@@ -139,9 +139,14 @@ class Run:
     return cls(path, params, info)
 
   @property
+  def task(self) -> Any:
+    """Options of the task, a `configs.panet.PANetTask`."""
+    return self.params.task
+
+  @property
   def model_config(self) -> panet_config.PANet:
     """Options of the model."""
-    return self.params.task.model
+    return self.task.model
 
   @functools.cached_property
   def categories(self) -> list[dict[str, Any]]:
@@ -166,7 +171,7 @@ class Run:
   def parser(self) -> panet_parser.Parser:
     """How the model sees the images of evaluation and prediction."""
     return input_factory.build_parser(
-        self.model_config, self.params.task.validation_data)
+        self.model_config, self.task.validation_data)
 
   def build_model(self, build: Callable[[panet_config.PANet], Any] =
                   factory.build_panet) -> Any:

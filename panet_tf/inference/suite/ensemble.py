@@ -57,7 +57,7 @@ class Ensemble(detector.Detector):
         masks that are to be voted on, or a checkpoint does not fit.
     """
     members_lib.check(members)
-    self._members, base = list(members), members[0].params.task
+    self._members, base = list(members), members[0].task
     self._rules = [preprocessing.Preprocessing.of_parser(member.parser)
                    for member in members]
     self._options = base.inference
@@ -263,6 +263,6 @@ def open_checkpoints(
   members = (
       [runs.Run.read(path, overrides) for path in checkpoints]
       or members_lib.read_listed(named.ensemble, named, overrides))
-  if len(members) == 1 and members[0].params.task.inference.is_plain:
+  if len(members) == 1 and members[0].task.inference.is_plain:
     return predictor.Predictor(members[0])
   return Ensemble(members)

@@ -24,7 +24,7 @@ def check(members: Sequence[runs.Run]):
     raise errors.InputError(
         'the models of an ensemble have masks of different sizes: ' + ', '.join(
             f'{path} {size}' for size, path in sizes.items()))
-  options = base.params.task.inference
+  options = base.task.inference
   for name in ('mask_voting', 'tighten_boxes'):
     if getattr(options, name) and not sizes:
       raise errors.InputError(
