@@ -1,0 +1,71 @@
+"""`import panet_tf`: light, and what it offers."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+import panet_tf
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _python(code):
+  """What a fresh interpreter prints."""
+  return subprocess.run(
+      [sys.executable, '-c', code], cwd=ROOT, check=True, capture_output=True,
+      text=True).stdout.strip()
+
+
+def test_the_import_is_light():
+  seconds = []
+  for _ in range(3):  # Other tests run beside this one.
+    began = time.perf_counter()
+    loaded = _python(
+        'import sys, panet_tf; dir(panet_tf); print(*sys.modules)').split()
+    seconds.append(time.perf_counter() - began)
+  assert not {'numpy', 'tensorflow', 'tf_keras', 'official'} & set(loaded)
+  assert min(seconds) < 0.3
+
+
+def test_detections_and_opening_need_no_tensorflow():
+  loaded = _python('import sys, panet_tf; panet_tf.open_model, '
+                   'panet_tf.Detections; print(*sys.modules)').split()
+  assert not {'tensorflow', 'tf_keras', 'official'} & set(loaded)
+
+
+def test_every_name_is_listed_and_a_wrong_one_is_an_error():
+  assert set(panet_tf.__all__) <= set(dir(panet_tf))
+  for name in panet_tf.__all__:
+    assert getattr(panet_tf, name)
+  with pytest.raises(AttributeError, match="no attribute 'Detection'"):
+    _ = panet_tf.Detection
+
+
+def test_names_are_those_of_their_rooms():
+  from panet_tf.inference import open_model
+  from panet_tf.modeling import bottom_up_path
+  from panet_tf.structures import detections
+  assert panet_tf.open_model is open_model.open_model
+  assert panet_tf.Detections is detections.Detections
+  assert panet_tf.layers.BottomUpPath is bottom_up_path.BottomUpPath
+
+
+def test_the_layers_work_in_a_model_of_somebody_else(tmp_path):
+  text = (ROOT / 'docs' / 'layers.md').read_text('utf-8')
+  code = '\n'.join(re.findall(r'```python\n(.*?)```', text, re.DOTALL))
+  names = {}
+  exec(compile(code, 'docs/layers.md', 'exec'), names)
+  assert [tuple(x.shape) for x in names['found']] == [
+      (4, 1, 3), (4, 1, 12), (4, 1, 28, 28)]
+  # The bottom-up path trained with the rest, and all of it can be kept.
+  path = names['model'].get_layer('bottom_up_path')
+  assert {v.name.split('/')[1] for v in path.trainable_variables} == {
+      'down_2', 'fuse_3', 'down_3', 'fuse_4', 'down_4', 'fuse_5'}
+  names['heads'].save(tmp_path / 'heads.keras')
+  again = names['tf_keras'].models.load_model(tmp_path / 'heads.keras')
+  for ours, theirs in zip(again(names['given']), names['found'], strict=True):
+    assert (ours.numpy() == theirs.numpy()).all()
