@@ -22,6 +22,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
 # pylint: disable-next=wrong-import-position,unused-import
+from tests.support import parity as parity_lib
 from tests.support.exported import images
 from tests.support.exported import reference
 from tests.support.exported import tiny_full_image_masks
@@ -51,17 +52,18 @@ def shared_dir() -> pathlib.Path:
   return path
 
 
-@pytest.fixture(scope='session')
-def parity(shared_dir):  # pylint: disable=redefined-outer-name
-  """Loads one parity archive by name."""
+@pytest.fixture(params=['cut', 'whole'])
+def parity(request):
+  """Loads one archive of outputs of the release by name.
 
-  def load(name):
-    path = shared_dir / 'parity' / f'{name}.npz'
-    if not path.is_file():
-      pytest.skip(f'{path} is absent: the outputs of the released modules.')
-    return dict(np.load(path))
-
-  return load
+  Everybody has the cut ones. The whole ones lie in <root>/../shared/parity; a
+  test that finds none skips and says so.
+  """
+  if request.param == 'cut':
+    return lambda name: parity_lib.cut(
+        _ROOT / 'tests' / 'parity' / f'{name}.npz.xz')
+  folder = request.getfixturevalue('shared_dir') / 'parity'
+  return lambda name: parity_lib.whole(folder / f'{name}.npz')
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ from panet_tf.modeling import bottom_up_path
 from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import normalization
 from tests.modeling.feature_pyramid_test import set_pyramid
+from tests.support import parity as parity_lib
 from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
@@ -44,10 +45,11 @@ def test_neck_equals_the_release(parity, variant, weights_of, norm, width,
   set_path(path, weights, variant == 'gn')
   weights.done()
   n = path(pyramid(c))
-  release.assert_near(n['2'], release.nhwc(arrays[f'{weights_of}/N2']))
+  parity_lib.assert_near(n['2'], release.nhwc(arrays[f'{weights_of}/N2']))
   for i in range(3, 6):
-    release.assert_near(n[str(i)], release.nhwc(arrays[f'{variant}/N{i}']))
-  release.assert_near(n['6'], release.nhwc(arrays[f'{variant}/P6']))
+    parity_lib.assert_near(
+        n[str(i)], release.nhwc(arrays[f'{variant}/N{i}']))
+  parity_lib.assert_near(n['6'], release.nhwc(arrays[f'{variant}/P6']))
 
 
 def test_n2_is_p2_untouched_and_n6_is_every_other_cell_of_n5():

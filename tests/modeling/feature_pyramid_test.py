@@ -7,6 +7,7 @@ import tf_keras
 
 from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import normalization
+from tests.support import parity as parity_lib
 from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
@@ -43,7 +44,7 @@ def test_pyramid_equals_the_release(parity, variant, norm, width):
   compared = [k for k in p if f'{variant}/P{k}' in arrays]
   assert compared
   for k in compared:
-    release.assert_near(p[k], release.nhwc(arrays[f'{variant}/P{k}']))
+    parity_lib.assert_near(p[k], release.nhwc(arrays[f'{variant}/P{k}']))
 
 
 def test_upsampling_repeats_every_cell():

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from panet_tf.modeling import fully_connected_fusion as ff
 from panet_tf.modeling.layers import normalization
+from tests.support import parity as parity_lib
 from tests.support import release_weights as release
 
 GN = normalization.Normalization('group', epsilon=1e-5)
@@ -29,7 +30,7 @@ def release_head(arrays, fc_relu):
   x = [level[None] for level in release.nhwc(arrays['pooled'])]
   head = ff.FullyConnectedFusion(5, num_filters=64, norm=GN, fc_relu=fc_relu,
                                  norm_after_upconv=False)
-  head([x, tf.zeros([1, 3], tf.int32)])
+  head([x, tf.zeros(x[0].shape[:2], tf.int32)])
   weights = release.Release(arrays)
   for i in range(4):
     weights.block(head.conv1[f'level_{2 + i}'], f'Mask_Head.mask_conv1.{i}.0')
@@ -52,13 +53,13 @@ def release_head(arrays, fc_relu):
 def test_mask_head_equals_the_release(parity, fc_relu, fc_key, mask_key):
   arrays = parity('mask_head_ff_gn')
   head, x = release_head(arrays, fc_relu)
-  release.assert_near(head.fuse(x), release.nhwc(arrays['fused']))
+  parity_lib.assert_near(head.fuse(x), release.nhwc(arrays['fused']))
   fcn, fc = head.branches([x, None])
-  release.assert_near(fcn[0], release.nhwc(arrays['fcn_logits']))
-  release.assert_near(fc[0], arrays[fc_key].reshape(3, 28, 28))
+  parity_lib.assert_near(fcn[0], release.nhwc(arrays['fcn_logits']))
+  parity_lib.assert_near(fc[0], arrays[fc_key].reshape(-1, 28, 28))
   for k in range(5):
-    masks = head([x, tf.fill([1, 3], k)])
-    release.assert_near(masks[0], arrays[mask_key][:, k])
+    masks = head([x, tf.fill(x[0].shape[:2], k)])
+    parity_lib.assert_near(masks[0], arrays[mask_key][:, k])
 
 
 @pytest.mark.parametrize('mask_fusion', ['sum', 'max', 'product'])

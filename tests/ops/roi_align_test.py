@@ -1,16 +1,13 @@
 """ROIAlign against a slow NumPy twin and the authors' release."""
 
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
 from panet_tf.ops import roi_align as roi_align_lib
+from tests.support import parity as parity_lib
 
-_PARITY = (pathlib.Path(__file__).resolve().parents[2].parent / 'shared' /
-           'parity' / 'roi_align.npz')
 _LEVELS = ('2', '3', '4', '5')
 
 both_formulations = pytest.mark.parametrize('use_xla', [False, True])
@@ -67,14 +64,6 @@ def draw(seed=0, batch=2, height=9, width=11, channels=3, num_boxes=12,
   return features.astype(np.float32), boxes.astype(np.float32)
 
 
-@pytest.fixture(name='parity', scope='module')
-def fixture_parity():
-  if not _PARITY.exists():
-    pytest.skip('needs ../shared/parity beside the repository')
-  with np.load(_PARITY) as arrays:
-    return dict(arrays)
-
-
 def to_yxyx(boxes):
   return boxes[..., [1, 0, 3, 2]]
 
@@ -83,33 +72,33 @@ def to_yxyx(boxes):
 @both_conventions
 @pytest.mark.parametrize('output_size', [7, 14])
 def test_agrees_with_the_authors_release(parity, output_size, aligned, use_xla):
+  arrays = parity('roi_align')
   features = {
-      level: parity[f'feat_l{level}'].transpose(0, 2, 3, 1)
+      level: arrays[f'feat_l{level}'].transpose(0, 2, 3, 1)
       for level in _LEVELS
   }
-  boxes = np.stack([to_yxyx(parity['boxes'])] * 2)
+  boxes = np.stack([to_yxyx(arrays['boxes'])] * 2)
   pooled = roi_align_lib.multilevel_roi_align(
       features, boxes, output_size, aligned=aligned, use_xla=use_xla,
-      sampling_ratio=int(parity['sampling_ratio']))
+      sampling_ratio=int(arrays['sampling_ratio']))
   convention = 'aligned' if aligned else 'legacy'
-  image = parity['batch_index']
+  image = arrays['batch_index']
   for level, actual in zip(_LEVELS, pooled):
-    expected = parity[f'out{output_size}_{convention}_l{level}']
+    expected = arrays[f'out{output_size}_{convention}_l{level}']
     actual = actual.numpy()[image, np.arange(len(image))]
-    np.testing.assert_allclose(
-        actual, expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-4)
+    parity_lib.assert_near(actual, expected.transpose(0, 2, 3, 1))
 
 
 @both_formulations
 @both_conventions
 def test_samples_exactly_on_the_cut_off_count(parity, aligned, use_xla):
+  arrays = parity('roi_align')
   pooled = roi_align_lib.roi_align(
-      parity['edge_feat'].transpose(0, 2, 3, 1),
-      to_yxyx(parity['edge_boxes'])[np.newaxis], 7, stride=1, aligned=aligned,
+      arrays['edge_feat'].transpose(0, 2, 3, 1),
+      to_yxyx(arrays['edge_boxes'])[np.newaxis], 7, stride=1, aligned=aligned,
       use_xla=use_xla)
-  expected = parity[f'edge_out7_{"aligned" if aligned else "legacy"}']
-  np.testing.assert_allclose(
-      pooled[0], expected.transpose(0, 2, 3, 1), rtol=0, atol=1e-5)
+  expected = arrays[f'edge_out7_{"aligned" if aligned else "legacy"}']
+  parity_lib.assert_near(pooled[0], expected.transpose(0, 2, 3, 1), 1e-5)
 
 
 @both_formulations
