@@ -1,6 +1,7 @@
 """DESIGN.md, "Imports go one way", read from the sources."""
 
 import ast
+import collections
 import pathlib
 
 import pytest
@@ -25,6 +26,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 NO_TENSORFLOW = ('structures', 'data', 'drawing', 'prediction',
                  'serving/client', 'cli')
 MOST_FILES = 14
+MOST_FILES_IN_THE_ROOT = 7
 
 FILES = sorted(PACKAGE.rglob('*.py'))
 ALL_FILES = FILES + sorted(
@@ -62,6 +64,15 @@ def test_imports_go_one_way(path):
     if imported.startswith('panet_tf.'):
       other = imported.split('.')[1]
       assert other == own or FLOOR[other] < FLOOR[own], imported
+
+
+def test_no_folder_is_an_attic():
+  count = collections.Counter(
+      path.parent for room in (PACKAGE, ROOT / 'benchmarks')
+      for path in room.rglob('*') if path.is_file()
+      and path.parent.name != '__pycache__' and path.name != '__init__.py')
+  assert {folder: n for folder, n in count.items() if n > MOST_FILES} == {}
+  assert len(list(PACKAGE.glob('*.py'))) <= MOST_FILES_IN_THE_ROOT
 
 
 def test_files_of_a_room_do_not_import_each_other_in_a_circle():

@@ -285,4 +285,4 @@ def test_a_hundred_instances_at_1080p_take_under_half_a_second(kind):
     start = time.perf_counter()
     pictures.draw_detections(image, detections, _NAMES)
     seconds.append(time.perf_counter() - start)
-  assert min(seconds) < 0.5  # benchmarks/drawing.md has the figures.
+  assert min(seconds) < 0.5  # benchmarks/output/drawing.md has the figures.

@@ -18,7 +18,7 @@ Memory in bytes, of float32 and with the pixels of the output, H and W:
   Training holds 18 to 22 S during the layer's own gradient (as measured on a
   CPU), and between the two passes nothing but the layer's inputs: samples are
   computed a second time, and a backbone does not hold those of all its layers.
-benchmarks/deformable_conv.md has what was measured.
+benchmarks/modeling/deformable_conv.md has what was measured.
 """
 
 from collections.abc import Mapping

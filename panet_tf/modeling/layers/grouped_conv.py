@@ -9,8 +9,8 @@ should hold: one Conv2D, TFLite's CONV_2D and ONNX's Conv with `group`. Their
 gradient is there on GPUs, on TPUs and on CPUs with oneDNN (the default on x86
 with AVX-512 VNNI and later). Other CPUs refuse it ("Gradients for grouped
 convolutions are not supported on CPU"), and for narrow groups oneDNN's is slow;
-there we take that of a few dense convolutions. benchmarks/grouped_conv.md
-compares the ways.
+there we take that of a few dense convolutions.
+benchmarks/modeling/grouped_conv.md compares the ways.
 """
 
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 Same widths, input, batch, proposals and samples; one ready batch; the two run
 in turn, in one process.
 
-  python benchmarks/train_step.py [--repeats=12]
+  python benchmarks/training/train_step.py [--repeats=12]
 """
 
 import os
@@ -26,7 +26,7 @@ from panet_tf.dataloaders import factory as input_factory
 flags.DEFINE_integer('repeats', 12, 'Timed steps of each model.')
 
 _BATCH, _SIZE, _OBJECTS = 4, 256, 30
-_CONFIG = os.path.join(os.path.dirname(__file__), os.pardir,
+_CONFIG = os.path.join(os.path.dirname(__file__), os.pardir, os.pardir,
                        'configs/nuclei/panet_r18.yaml')
 
 

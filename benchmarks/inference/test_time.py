@@ -1,7 +1,7 @@
 """AP and time of test-time suites beside one plain run of the model.
 
-  python benchmarks/inference.py --model=runs/nuclei [--model=runs/other] \
-      --images='nuclei/val/*' --annotations=instances_val.json \
+  python benchmarks/inference/test_time.py --model=runs/nuclei \
+      [--model=runs/other] --images='nuclei/val/*' --annotations=instances_val.json \
       --scales 0.75 1 1.25 1.5
 
 Rows after the first add one thing to the plain model each; "full" has all of

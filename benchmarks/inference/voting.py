@@ -3,7 +3,7 @@
 What a test-time suite with 8 views has to join for one image: 100 objects of
 10 classes, each found 8 times, their boxes and masks jittered.
 
-  python benchmarks/voting.py [--repeats=10]
+  python benchmarks/inference/voting.py [--repeats=10]
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import time
 import tracemalloc
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 # pylint: disable=g-import-not-at-top
 import numpy as np

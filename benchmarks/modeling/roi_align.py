@@ -1,6 +1,6 @@
 """Times ROIAlign on four levels against plain formulations, interleaved.
 
-Prints markdown tables: `python benchmarks/roi_align.py [--repeats=N]`.
+Prints markdown tables: `python benchmarks/modeling/roi_align.py [--repeats=N]`.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import numpy as np  # pylint: disable=g-import-not-at-top
 import tensorflow as tf

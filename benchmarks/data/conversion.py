@@ -1,7 +1,9 @@
 """Times COCO to TFRecord against Model Garden's tool, whole commands in turn.
 
 Prints markdown tables:
-`python benchmarks/conversion.py --dataset=<folder> [--images=N] [--repeats=N]`.
+  python benchmarks/data/conversion.py --dataset=<folder> [--images=N] \
+      [--repeats=N]
+
 The data set, in COCO's layout (`val2017/`,
 `annotations/instances_val2017.json`), is listed again under new ids until there
 are enough images; both tools read the same files. Linux only.
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 # pylint: disable-next=g-import-not-at-top

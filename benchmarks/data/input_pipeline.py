@@ -3,7 +3,7 @@
 Each contestant runs in a process of its own, in turn: images/s, processor time
 per image and peak memory after the first batches.
 
-  python benchmarks/input_pipeline.py --records='shards/train-*' \
+  python benchmarks/data/input_pipeline.py --records='shards/train-*' \
       --size=256 --anchor_size=4 --flips [--repeats=3] [--num_images=400]
 """
 

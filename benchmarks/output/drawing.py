@@ -1,6 +1,6 @@
 """Times drawing 100 instances on a picture of 1920 x 1080.
 
-Prints a markdown table: `python benchmarks/drawing.py`.
+Prints a markdown table: `python benchmarks/output/drawing.py`.
 """
 
 import pathlib
@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import numpy as np  # pylint: disable=g-import-not-at-top
 

@@ -1,7 +1,9 @@
 """Time and memory of the deformable convolution beside others.
 
-Prints a markdown table: `python benchmarks/deformable_conv.py [--repeats=N]
-[--torch=PYTHON]`, PYTHON being an interpreter that has torch and torchvision
+Prints a markdown table:
+  python benchmarks/modeling/deformable_conv.py [--repeats=N] [--torch=PYTHON]
+
+PYTHON is an interpreter that has torch and torchvision
 (they need not be where TensorFlow is).
 """
 
@@ -16,7 +18,7 @@ import sys
 import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 # The 3x3 convolutions of a ResNet on an image of 800x1024: height, width,
 # channels.

@@ -1,7 +1,9 @@
 """Times ways to convolve in groups, and the dense convolution of equal work.
 
-Prints a markdown table: `python benchmarks/grouped_conv.py [--repeats=N]
-[--xla]`. With TF_ENABLE_ONEDNN_OPTS=0 it is that of a CPU without oneDNN.
+Prints a markdown table:
+  python benchmarks/modeling/grouped_conv.py [--repeats=N] [--xla]
+
+With TF_ENABLE_ONEDNN_OPTS=0 it is that of a CPU without oneDNN.
 """
 
 import argparse
@@ -12,7 +14,7 @@ import sys
 import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 import tensorflow as tf  # pylint: disable=g-import-not-at-top
 import tf_keras

@@ -1,6 +1,6 @@
 """AP, latency and memory of one checkpoint in every runtime.
 
-  python -m benchmarks.export --checkpoint=runs/nuclei \
+  python -m benchmarks.output.runtimes --checkpoint=runs/nuclei \
       --images=nuclei/val --annotations=nuclei/val.json \
       --calibration_images=nuclei/train --output_dir=/tmp/exports
 

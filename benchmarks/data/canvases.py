@@ -2,7 +2,7 @@
 
 Only the sizes of images are read, and scales drawn as the parser draws them.
 
-  python benchmarks/canvases.py --annotations=instances_train2017.json \
+  python benchmarks/data/canvases.py --annotations=instances_train2017.json \
       [--canvases=1408x1408,1088x1408,1408x1088]
 """
 

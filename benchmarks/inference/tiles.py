@@ -1,6 +1,6 @@
 """Tiled prediction of a large mosaic against prediction of each of its images.
 
-  python -m benchmarks.tiles --model=runs/nuclei --images=nuclei/val \
+  python -m benchmarks.inference.tiles --model=runs/nuclei --images=nuclei/val \
       --cell=256 --side=12000 --tile=256 --overlap=64
 
 The mosaic is made of all images of cell x cell pixels: a block of each and its

@@ -3,7 +3,7 @@
 Synthetic ground truth with COCO's statistics, 100 detections of 28 x 28 mask
 probabilities per image. Every run is a process of its own; they take turns.
 
-  python benchmarks/evaluation.py [--num_images=500] [--repeats=1]
+  python benchmarks/output/evaluation.py [--num_images=500] [--repeats=1]
 """
 
 import argparse
@@ -20,7 +20,7 @@ import tempfile
 import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
 # pylint: disable=g-import-not-at-top
 import numpy as np
