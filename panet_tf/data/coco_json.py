@@ -9,8 +9,8 @@ import json
 
 from pycocotools import mask as coco_mask
 
+from panet_tf import errors
 from panet_tf.data import segmentation as segmentation_lib
-from panet_tf.errors import InputError
 
 # Thinner boxes vanish once normalised to float32.
 _THINNEST_SIDE = 1e-3
@@ -35,11 +35,11 @@ def read(path, check_references=True):
     entries = dataset.get(name)
     if not isinstance(entries, list):
       found = 'missing' if entries is None else type(entries).__name__
-      raise InputError(f'{path}: `{name}` should be a list of objects, as in '
-                       f'COCO instances; it is {found}')
+      raise errors.InputError(f'{path}: `{name}` should be a list of objects, '
+                              f'as in COCO instances; it is {found}')
     if name != 'annotations' and not entries:
-      raise InputError(f'{path}: `{name}` is empty, it should list at least '
-                       'one')
+      raise errors.InputError(
+          f'{path}: `{name}` is empty, it should list at least one')
     _check_entries(path, name, entries)
   if check_references:
     _check_references(path, dataset)
@@ -52,21 +52,22 @@ def load(path):
     with open(path, encoding='utf-8') as f:
       text = f.read()
   except OSError as e:
-    raise InputError(f'{path}: {e.strerror}; a COCO instances JSON file should '
-                     'be here') from e
+    raise errors.InputError(f'{path}: {e.strerror}; a COCO instances JSON file '
+                            'should be here') from e
   except UnicodeDecodeError as e:
-    raise InputError(f'{path}: not a text file; it should be COCO instances '
-                     'JSON') from e
+    raise errors.InputError(
+        f'{path}: not a text file; it should be COCO instances JSON') from e
   if not text.strip():
-    raise InputError(f'{path}: the file is empty; it should be COCO instances '
-                     'JSON')
+    raise errors.InputError(
+        f'{path}: the file is empty; it should be COCO instances JSON')
   try:
     dataset = json.loads(text)
   except (ValueError, RecursionError) as e:
-    raise InputError(f'{path}: not JSON: {e}') from e
+    raise errors.InputError(f'{path}: not JSON: {e}') from e
   if not isinstance(dataset, dict):
-    raise InputError(f'{path}: holds a {type(dataset).__name__}; should be an '
-                     'object with `images`, `annotations`, `categories`')
+    raise errors.InputError(
+        f'{path}: holds a {type(dataset).__name__}; should be an object with '
+        '`images`, `annotations`, `categories`')
   return dataset
 
 
@@ -128,17 +129,18 @@ def _check_entries(path, name, entries):
   for position, entry in enumerate(entries):
     where = f'{path}: {name}[{position}]'
     if not isinstance(entry, dict):
-      raise InputError(f'{where} is {type(entry).__name__}, should be an '
-                       'object')
+      raise errors.InputError(
+          f'{where} is {type(entry).__name__}, should be an object')
     if 'id' in entry:
       where += f' (id {entry["id"]!r})'
     for field, (is_right, right) in _FIELDS[name].items():
       if not is_right(entry.get(field)):
         found = f'is {entry[field]!r:.60}' if field in entry else 'is missing'
-        raise InputError(f'{where}: `{field}` {found}, should be {right}')
+        raise errors.InputError(
+            f'{where}: `{field}` {found}, should be {right}')
     if entry['id'] in seen:
-      raise InputError(f'{where}: this id comes twice in `{name}`, ids should '
-                       'be unique')
+      raise errors.InputError(
+          f'{where}: this id comes twice in `{name}`, ids should be unique')
     seen.add(entry['id'])
 
 
@@ -148,7 +150,7 @@ def _check_references(path, dataset):
     known = {entry['id'] for entry in dataset[name]}
     for annotation in dataset['annotations']:
       if annotation[field] not in known:
-        raise InputError(
+        raise errors.InputError(
             f'{path}: annotation {annotation["id"]!r}: `{field}` '
             f'{annotation[field]!r} is not the id of any of the {name}')
 
@@ -181,8 +183,8 @@ def annotation_mask_rle(annotation, height, width):
     else:
       rle = segmentation_lib.polygons_rle(segmentation, height, width)
   except ValueError as e:
-    raise InputError(f'annotation {annotation.get("id")!r}: `segmentation` '
-                     f'{e}') from e
+    raise errors.InputError(
+        f'annotation {annotation.get("id")!r}: `segmentation` {e}') from e
   return {'size': [height, width], 'counts': rle['counts'].decode('ascii')}
 
 
@@ -205,8 +207,8 @@ def annotation_box(annotation, rle, height, width):
   if box is None and rle is not None:
     box = coco_mask.toBbox(rle).tolist()
   if not _is_box(box):
-    raise InputError(f'annotation {annotation.get("id")!r}: `bbox` is '
-                     f'{box!r:.60}, should be [x, y, width, height]')
+    raise errors.InputError(f'annotation {annotation.get("id")!r}: `bbox` is '
+                            f'{box!r:.60}, should be [x, y, width, height]')
   x1, y1 = max(box[0], 0), max(box[1], 0)
   x2, y2 = min(box[0] + box[2], width), min(box[1] + box[3], height)
   if x2 - x1 < _THINNEST_SIDE or y2 - y1 < _THINNEST_SIDE:

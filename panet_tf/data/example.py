@@ -9,11 +9,11 @@ import dataclasses
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import image_bytes
 from panet_tf.data import ledger as ledger_lib
 from panet_tf.data import tfrecord_file
-from panet_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +46,9 @@ def records(images, options):
     ledger.annotations_read += len(annotations)
     try:
       encoded = image_bytes.encode_image(options.image_dir, image)
-    except InputError as e:
+    except errors.InputError as e:
       if not options.skip_invalid:
-        raise InputError(f'{options.annotations}: {e}') from e
+        raise errors.InputError(f'{options.annotations}: {e}') from e
       reason = str(e).rsplit(': ', 1)[-1]
       ledger.reject_image(reason, image['id'], annotations)
       continue
@@ -117,9 +117,9 @@ def _usable(annotation, height, width, options):
     if options.include_masks and not coco_mask.area(rle):
       raise _Rejection('empty mask')
     box = coco_json.annotation_box(annotation, rle, height, width)
-  except InputError as e:
+  except errors.InputError as e:
     if not options.skip_invalid:
-      raise InputError(f'{options.annotations}: {e}') from e
+      raise errors.InputError(f'{options.annotations}: {e}') from e
     raise _Rejection('malformed segmentation or bbox') from e
   if box is None:
     raise _Rejection('degenerate box')

@@ -12,9 +12,9 @@ from PIL import Image
 from PIL import ImageOps
 from pycocotools import mask as coco_mask
 
+from panet_tf import errors
 from panet_tf.data import bit_png
 from panet_tf.data import segmentation
-from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
 _PNG_BIT_DEPTH_AT = 24
@@ -47,22 +47,23 @@ def encode_image(image_dir, image):
   path = os.path.join(image_dir, image['file_name'])
   where = f'image {image["id"]!r}: {path}'
   if os.path.relpath(path, image_dir).split(os.sep)[0] == os.pardir:
-    raise InputError(f'{where}: file name leads out of the image folder')
+    raise errors.InputError(f'{where}: file name leads out of the image folder')
   try:
     with open(path, 'rb') as f:
       data = f.read()
   except (OSError, ValueError) as e:
-    raise InputError(f'{where}: {getattr(e, "strerror", e)}') from e
+    raise errors.InputError(f'{where}: {getattr(e, "strerror", e)}') from e
   try:
     with Image.open(io.BytesIO(data)) as pixels:
       return _encoded(data, pixels, image, where)
   except Image.DecompressionBombError as e:
-    raise InputError(f'{where}: larger than '
-                     f'{2 * Image.MAX_IMAGE_PIXELS} pixels') from e
-  except InputError:
+    raise errors.InputError(
+        f'{where}: larger than {2 * Image.MAX_IMAGE_PIXELS} pixels') from e
+  except errors.InputError:
     raise
   except IMAGE_ERRORS as e:
-    raise InputError(f'{where}: not an image that opens, or cut off') from e
+    raise errors.InputError(
+        f'{where}: not an image that opens, or cut off') from e
 
 
 def _encoded(data, pixels, image, where):
@@ -76,7 +77,7 @@ def _encoded(data, pixels, image, where):
   if not _fits(size, image):
     size, rotate = raw_size, False
   if not _fits(size, image):
-    raise InputError(
+    raise errors.InputError(
         f'{where}: the file has width x height {size[0]}x{size[1]}, the JSON '
         f'says {image.get("width")}x{image.get("height")}: size differs from '
         'the JSON')
@@ -132,7 +133,7 @@ def _fits(size, image):
 def _to_rgb(pixels, where):
   """8-bit RGB; 16-bit grey is scaled by its full range, 65535 to 255."""
   if pixels.mode == 'F':
-    raise InputError(f'{where}: floating-point pixels')
+    raise errors.InputError(f'{where}: floating-point pixels')
   if pixels.mode.startswith('I'):
     grey = np.clip(np.asarray(pixels).astype(np.int64), 0, 65535)
     pixels = Image.fromarray(((grey + 128) // 257).astype(np.uint8))

@@ -13,11 +13,11 @@ import os
 from google.protobuf import message
 import numpy as np
 
+from panet_tf import errors
 from panet_tf import safe_pickle
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
 from panet_tf.data import tfrecord_file
-from panet_tf.errors import InputError
 
 _EDGES = 'xmin', 'ymin', 'xmax', 'ymax'
 # Names in pickles, of which a file has one.
@@ -37,13 +37,13 @@ def images(path):
   readers = {'.json': _of_json, '.pkl': _of_pickle, '.tfrecord': _of_records}
   ending = os.path.splitext(path)[1].lower()
   if ending not in readers:
-    raise InputError(f'proposals {path!r} should be a file that ends in '
-                     f'{", ".join(readers)}')
+    raise errors.InputError(f'proposals {path!r} should be a file that ends in '
+                            f'{", ".join(readers)}')
   found = [path] if os.path.isfile(path) else (
       sorted(glob.glob(path)) if ending == '.tfrecord' else [])
   if not found:
-    raise InputError(f'proposals {path!r}: there is no such file; `panet '
-                     'propose` writes it')
+    raise errors.InputError(
+        f'proposals {path!r}: there is no such file; `panet propose` writes it')
   for file in found:
     yield from readers[ending](file)
 
@@ -54,16 +54,16 @@ def _of_json(path):
     with open(path, encoding='utf-8') as f:
       results = json.load(f)
   except (OSError, ValueError, RecursionError) as e:
-    raise InputError(f'{path}: not JSON ({e!s:.80}); should be a list of COCO '
-                     'results') from e
+    raise errors.InputError(f'{path}: not JSON ({e!s:.80}); should be a list '
+                            'of COCO results') from e
   if not isinstance(results, list):
-    raise InputError(f'{path}: holds a {type(results).__name__}, should be a '
-                     'list of COCO results')
+    raise errors.InputError(f'{path}: holds a {type(results).__name__}, should '
+                            'be a list of COCO results')
   of_image = collections.defaultdict(list)
   for position, result in enumerate(results):
     problem = _problem(result)
     if problem:
-      raise InputError(f'{path}: result {position}: {problem}')
+      raise errors.InputError(f'{path}: result {position}: {problem}')
     of_image[result['image_id']].append([*result['bbox'], result['score']])
   del results
   for image_id, rows in of_image.items():
@@ -125,8 +125,8 @@ def _of_records(path):
       yield image_id.decode(), boxes, columns[4]
     except (message.DecodeError, LookupError, TypeError, ValueError,
             AttributeError) as e:
-      raise InputError(f'{path}: holds a record that is not of `panet propose` '
-                       f'({e!r:.80})') from e
+      raise errors.InputError(f'{path}: holds a record that is not of `panet '
+                              f'propose` ({e!r:.80})') from e
 
 
 def _of_pickle(path):
@@ -140,17 +140,18 @@ def _of_pickle(path):
     size = os.fstat(f.fileno()).st_size
     tree = safe_pickle.load(safe_pickle.Reader(f, path), path)
   if not isinstance(tree, dict):
-    raise InputError(f'{path}: holds a {type(tree).__name__}, should be a '
-                     'dictionary of boxes, scores and ids')
+    raise errors.InputError(f'{path}: holds a {type(tree).__name__}, should be '
+                            'a dictionary of boxes, scores and ids')
   ids, boxes, scores = (
       _list(path, tree, names) for names in (_IDS, ('boxes',), _SCORES))
   if not len(ids) == len(boxes) == len(scores):
-    raise InputError(f'{path}: has {len(ids)} ids, {len(boxes)} lists of boxes '
-                     f'and {len(scores)} of scores, should be as many')
+    raise errors.InputError(
+        f'{path}: has {len(ids)} ids, {len(boxes)} lists of boxes and '
+        f'{len(scores)} of scores, should be as many')
   mode = tree.get('bbox_mode', 0)
   if type(mode) is not int or mode not in (0, 1):
-    raise InputError(f'{path}: bbox_mode is {mode!r:.40}, should be 0 '
-                     '(x1, y1, x2, y2) or 1 (x, y, width, height)')
+    raise errors.InputError(f'{path}: bbox_mode is {mode!r:.40}, should be 0 '
+                            '(x1, y1, x2, y2) or 1 (x, y, width, height)')
   past_the_last = 1 if 'scores' in tree else 0
   for image_id, *arrays in zip(ids, boxes, scores):
     image_id = _id(path, image_id)
@@ -158,8 +159,8 @@ def _of_pickle(path):
     # One array of a pickle may stand in it a million times.
     size -= xyxy.nbytes + score.nbytes
     if size < 0:
-      raise InputError(f'{path}: names the same boxes again and again; should '
-                       'have boxes of its own for each image')
+      raise errors.InputError(f'{path}: names the same boxes again and again; '
+                              'should have boxes of its own for each image')
     xyxy = xyxy.astype(np.float64) if xyxy.size else np.zeros([0, 4])
     if xyxy.shape[1:] == (4,):  # Else there is one line about it, later.
       xyxy[:, 2:] += past_the_last + mode * xyxy[:, :2]
@@ -175,16 +176,16 @@ def _list(path, tree, names):
         value = list(value)
       if isinstance(value, (list, tuple)):
         return value
-      raise InputError(f'{path}: {name} is a {type(value).__name__}, should be '
-                       'a list with one entry for each image')
-  raise InputError(f'{path}: has no {names[0]}; should be proposals of '
-                   'Detectron: boxes, scores and ids')
+      raise errors.InputError(f'{path}: {name} is a {type(value).__name__}, '
+                              'should be a list with one entry for each image')
+  raise errors.InputError(f'{path}: has no {names[0]}; should be proposals of '
+                          'Detectron: boxes, scores and ids')
 
 
 def _id(path, value):
   value = value.item() if isinstance(value, np.generic) else value
   if not coco_json.is_id(value):
-    raise InputError(f'{path}: {value!r:.60} is not the id of an image')
+    raise errors.InputError(f'{path}: {value!r:.60} is not the id of an image')
   return value
 
 
@@ -192,5 +193,6 @@ def _numbers(path, image_id, value):
   value = safe_pickle.plain(value)
   if isinstance(value, np.ndarray) and value.dtype.kind in 'iuf':
     return value
-  raise InputError(f'{path}: image {image_id!r}: boxes and scores should be '
-                   f'arrays of numbers; one is a {type(value).__name__}')
+  raise errors.InputError(
+      f'{path}: image {image_id!r}: boxes and scores should be arrays of '
+      f'numbers; one is a {type(value).__name__}')

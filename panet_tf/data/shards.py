@@ -8,8 +8,8 @@ import os
 import re
 import tempfile
 
+from panet_tf import errors
 from panet_tf import files
-from panet_tf.errors import InputError
 
 _SHARD = re.compile(r'(?P<prefix>.*)-\d{5}-of-\d{5}\.tfrecord')
 SIDECAR = '.dataset.json'
@@ -66,8 +66,9 @@ def shard_paths(input_path):
     found = [path for path in matches
              if os.path.isfile(path) and not path.endswith(SIDECAR)]
     if not found:
-      raise InputError(f'input_path: {pattern!r} matches no file, '
-                       'should be TFRecord shards as in data/train-*.tfrecord')
+      raise errors.InputError(
+          f'input_path: {pattern!r} matches no file, should be TFRecord shards '
+          'as in data/train-*.tfrecord')
     paths.update(found)
   return sorted(paths)
 
@@ -101,7 +102,7 @@ def read_sidecar(path):
     if [label for label, *_ in rows] != list(range(1, len(rows) + 1)):
       raise ValueError('labels are not 1..K')
   except (OSError, ValueError, LookupError, TypeError, RecursionError) as e:
-    raise InputError(
+    raise errors.InputError(
         f'{path}: not a data set description ({e!r:.80}); convert the data set '
         f'again, or take the {files.DATASET_INFO} of the training') from e
   return info
@@ -125,5 +126,5 @@ def check_shards(paths):
         header = f.read(8)
         at += len(header) + 8 + int.from_bytes(header, 'little')
     if at != size or not size:
-      raise InputError(f'{path}: {"truncated" if size else "empty"} TFRecord '
-                       'shard; convert the data set again')
+      raise errors.InputError(f'{path}: {"truncated" if size else "empty"} '
+                              'TFRecord shard; convert the data set again')

@@ -15,6 +15,7 @@ from google.protobuf import message
 from PIL import Image
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import example
 from panet_tf.data import image_bytes
@@ -22,7 +23,6 @@ from panet_tf.data import ledger as ledger_lib
 from panet_tf.data import parallel
 from panet_tf.data import shards
 from panet_tf.data import tfrecord_file
-from panet_tf.errors import InputError
 
 Ledger = ledger_lib.Ledger
 read_dataset_info = shards.read_dataset_info
@@ -60,10 +60,11 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
     InputError: naming the file, field or id.
   """
   if not os.path.isdir(image_dir):
-    raise InputError(f'{image_dir}: should be the folder with the images')
+    raise errors.InputError(
+        f'{image_dir}: should be the folder with the images')
   check_prefix(output_prefix)
   if not 1 <= num_shards <= 99999:
-    raise InputError(f'num_shards: {num_shards}, should be 1 to 99999')
+    raise errors.InputError(f'num_shards: {num_shards}, should be 1 to 99999')
   dataset = coco_json.read(annotations, check_references=not skip_invalid)
   num_shards = min(num_shards, len(dataset['images']))
   ledger = Ledger()
@@ -78,25 +79,25 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
       _write_shards(directory, images, options, num_shards, num_workers, ledger)
       ledger.check()
       if not ledger.images_written:
-        raise InputError(
+        raise errors.InputError(
             f'{annotations}: no image is left to write, all '
             f'{ledger.images_read} were rejected, such as '
             f'{images[0][1]["file_name"]!r:.60} in {image_dir}')
       _write_sidecar(directory, dataset, options, ledger)
   except RecursionError as e:  # On the way to another process.
-    raise InputError(f'{annotations}: a field is nested too deep; `panet data '
-                     'check` names it') from e
+    raise errors.InputError(f'{annotations}: a field is nested too deep; '
+                            '`panet data check` names it') from e
   except OSError as e:
-    raise InputError(f'{output_prefix}: shards cannot be written: '
-                     f'{e.strerror}') from e
+    raise errors.InputError(
+        f'{output_prefix}: shards cannot be written: {e.strerror}') from e
   return ledger
 
 
 def check_prefix(output_prefix):
   """Raises InputError for a prefix that leaves the files without a name."""
   if not os.path.basename(output_prefix):
-    raise InputError(f'{output_prefix!r}: output prefix should end in the '
-                     'first part of a file name, as in data/train')
+    raise errors.InputError(f'{output_prefix!r}: output prefix should end in '
+                            'the first part of a file name, as in data/train')
 
 
 def _with_annotations(dataset, ledger):
@@ -183,8 +184,8 @@ def ground_truth_from_shards(input_path):
   for path, info in zip(paths, infos):
     for image, objects in _examples(path, info.get('image_ids')):
       if images.setdefault(image['id'], image) is not image:
-        raise InputError(f'{path}: image {image["id"]!r} is there twice, '
-                         'input_path should hold each image once')
+        raise errors.InputError(f'{path}: image {image["id"]!r} is there '
+                                'twice, input_path should hold each image once')
       for annotation in objects:
         annotations.append(annotation | {'image_id': image['id'],
                                          'id': len(annotations) + 1})
@@ -199,8 +200,9 @@ def _check_same_categories(paths, infos):
   """A label must stand for the same category in all shards."""
   for path, info in zip(paths, infos):
     if info.get('categories') != infos[0].get('categories'):
-      raise InputError(f'{path}: its labels do not stand for the categories of '
-                       f'{paths[0]}, they should be converted alike')
+      raise errors.InputError(
+          f'{path}: its labels do not stand for the categories of {paths[0]}, '
+          'they should be converted alike')
 
 
 def _examples(path, image_ids):
@@ -211,8 +213,8 @@ def _examples(path, image_ids):
       image['id'] = original_id(image['id'], image_ids)
     except (message.DecodeError, AttributeError, Image.DecompressionBombError,
             *image_bytes.IMAGE_ERRORS) as e:
-      raise InputError(f'{path}: holds a record that is not a detection '
-                       f'example of Model Garden ({e!r})') from e
+      raise errors.InputError(f'{path}: holds a record that is not a detection '
+                              f'example of Model Garden ({e!r})') from e
     yield image, annotations
 
 
@@ -244,6 +246,6 @@ def _replace_labels(annotations, categories, input_path):
     label = annotation.pop('label')
     del annotation['name']
     if label not in ids:
-      raise InputError(f'{input_path}: label {label} is not in the data set '
-                       f'description, should be 1 to {len(ids)}')
+      raise errors.InputError(f'{input_path}: label {label} is not in the data '
+                              f'set description, should be 1 to {len(ids)}')
     annotation['category_id'] = ids[label]

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 import google_crc32c
 import numpy as np
 
-from panet_tf.errors import InputError
+from panet_tf import errors
 
 # tensorflow/core/example/{example,feature}.proto, names and numbers.
 _EXAMPLE_PROTO = """
@@ -108,14 +108,14 @@ def records(path):
         # Anyone can make up a length with its checksum, up to 2**64.
         yield _checked(f.read(min(length, size) + 4), length, path)
   except OSError as e:
-    raise InputError(f'{path}: {e.strerror}; a TFRecord shard should be '
-                     'here') from e
+    raise errors.InputError(
+        f'{path}: {e.strerror}; a TFRecord shard should be here') from e
 
 
 def _checked(data, length, path):
   """The first `length` bytes of `data`, which a checksum must follow."""
   body = data[:length]
   if len(data) != length + 4 or _checksum(body) != data[length:]:
-    raise InputError(f'{path}: damaged or cut off (a record does not match its '
-                     'checksum); convert the data set again')
+    raise errors.InputError(f'{path}: damaged or cut off (a record does not '
+                            'match its checksum); convert the data set again')
   return body

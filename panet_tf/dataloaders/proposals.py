@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
-from panet_tf.errors import InputError
 
 
 class Proposals:
@@ -43,7 +43,7 @@ class Proposals:
     try:
       return self._boxes[str(image_id)]
     except KeyError as e:
-      raise InputError(
+      raise errors.InputError(
           f'{self._path} has no proposals for image {image_id!r} of the '
           'records; `panet propose` should run on all of them') from e
 
@@ -62,8 +62,8 @@ class Proposals:
       try:
         image_id = tfrecord.original_id(source_id.decode(), image_ids)
       except (ValueError, LookupError) as e:
-        raise InputError(f'source id {source_id!r} of a record is not in its '
-                         'data set description') from e
+        raise errors.InputError(f'source id {source_id!r} of a record is not '
+                                'in its data set description') from e
       return self.of(image_id)
 
     def decode_and_join(record):
@@ -86,8 +86,9 @@ def image_ids(paths: Iterable[str]) -> Sequence[Any] | None:
       for path in paths]
   for path, ids in others:
     if ids != first[1]:
-      raise InputError(f'{path} has other image ids than {first[0]}; proposals '
-                       'go with shards that were converted together')
+      raise errors.InputError(
+          f'{path} has other image ids than {first[0]}; proposals go with '
+          'shards that were converted together')
   return first[1]
 
 
@@ -106,7 +107,7 @@ def read(path: str, most: int) -> Proposals:
                     unit='image', mininterval=1, file=sys.stderr)
   for image_id, xyxy, scores in found:
     if str(image_id) in boxes:
-      raise InputError(f'{path}: image {image_id!r} is there twice')
+      raise errors.InputError(f'{path}: image {image_id!r} is there twice')
     boxes[str(image_id)] = _best(f'{path}: image {image_id!r}', xyxy, scores,
                                  most)
   return Proposals(path, boxes)
@@ -116,8 +117,8 @@ def _best(where: str, xyxy: np.ndarray, scores: np.ndarray,
           most: int) -> np.ndarray:
   """[n, 4] float32 yxyx, best first; checked."""
   if xyxy.ndim != 2 or xyxy.shape[1] != 4 or scores.shape != xyxy.shape[:1]:
-    raise InputError(f'{where}: boxes are {list(xyxy.shape)} and scores '
-                     f'{list(scores.shape)}, should be [n, 4] and [n]')
+    raise errors.InputError(f'{where}: boxes are {list(xyxy.shape)} and scores '
+                            f'{list(scores.shape)}, should be [n, 4] and [n]')
   with np.errstate(over='ignore'):
     boxes = xyxy[:, [1, 0, 3, 2]].astype(np.float32)
   _check(where, 'is not of finite numbers',
@@ -130,4 +131,5 @@ def _best(where: str, xyxy: np.ndarray, scores: np.ndarray,
 def _check(where: str, problem: str, is_right: Iterable[bool],
            boxes: np.ndarray):
   for row in np.flatnonzero(~is_right)[:1]:
-    raise InputError(f'{where}: box {row}, {boxes[row].tolist()}, {problem}')
+    raise errors.InputError(
+        f'{where}: box {row}, {boxes[row].tolist()}, {problem}')

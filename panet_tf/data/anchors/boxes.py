@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data import coco_json
-from panet_tf.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +43,20 @@ class NetworkInput:
              [('short_edge', short_edge), ('long_edge', long_edge)]
              if edge is not None}
     if edges and input_size is not None:
-      raise InputError('input_size: images are fitted into it or scaled by '
-                       f'edges; it cannot go with {" and ".join(edges)}')
+      raise errors.InputError(
+          'input_size: images are fitted into it or scaled by edges; it cannot '
+          f'go with {" and ".join(edges)}')
     if input_size is not None:
       sides = input_size.split(',')
       if len(sides) != 2 or not all(
           s.isdecimal() and len(s) < 7 and int(s) for s in sides):
-        raise InputError(f'input_size: {input_size!r:.60}, should be '
-                         'HEIGHT,WIDTH, as in 256,256')
+        raise errors.InputError(f'input_size: {input_size!r:.60}, should be '
+                                'HEIGHT,WIDTH, as in 256,256')
       return NetworkInput(tuple(map(int, sides)), 0, 0)
     result = dataclasses.replace(self, **edges)
     if edges and min(result.short_edge, result.long_edge) < 1:
-      raise InputError(f'short_edge {result.short_edge}, long_edge '
-                       f'{result.long_edge}: both should be at least 1')
+      raise errors.InputError(f'short_edge {result.short_edge}, long_edge '
+                              f'{result.long_edge}: both should be at least 1')
     return result
 
   def scaled(self, height, width):
@@ -104,8 +105,9 @@ def read_boxes(annotations, network_input):
     image = images[annotation['image_id']]
     height, width = image.get('height'), image.get('width')
     if not (height and width):
-      raise InputError(f'{annotations}: image {image["id"]!r}: `height` and '
-                       '`width` are missing; anchors cannot do without')
+      raise errors.InputError(
+          f'{annotations}: image {image["id"]!r}: `height` and `width` are '
+          'missing; anchors cannot do without')
     box, area = _box_and_area(annotations, annotation, height, width)
     if box is not None:
       scaled = network_input.scaled(height, width)
@@ -114,8 +116,9 @@ def read_boxes(annotations, network_input):
                     (box[1] + box[3]) * y, (box[0] + box[2]) * x))
       areas.append(area)
   if not boxes:
-    raise InputError(f'{annotations}: no boxes; anchors are fitted to at least '
-                     'one that is no crowd and inside its image')
+    raise errors.InputError(
+        f'{annotations}: no boxes; anchors are fitted to at least one that is '
+        'no crowd and inside its image')
   outside = len(dataset['annotations']) - crowds - len(boxes)
   return np.array(boxes).T, np.array(areas), crowds, outside
 
@@ -127,5 +130,5 @@ def _box_and_area(path, annotation, height, width):
       rle = coco_json.annotation_mask_rle(annotation, height, width)
     box = coco_json.annotation_box(annotation, rle, height, width)
     return box, box and coco_json.annotation_area(annotation, rle, box)
-  except InputError as e:
-    raise InputError(f'{path}: {e}') from e
+  except errors.InputError as e:
+    raise errors.InputError(f'{path}: {e}') from e

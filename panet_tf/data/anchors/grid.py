@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from panet_tf.errors import InputError
+from panet_tf import errors
 
 THRESHOLDS = (0.5, 0.7)  # From 0.7 on an anchor is a positive of the RPN.
 LEVELS = range(2, 7)  # All that config.PANet allows.
@@ -27,7 +27,8 @@ class Anchors:
   def __post_init__(self):
     if not (self.num_scales > 0 and self.anchor_size > 0
             and self.aspect_ratios and min(self.aspect_ratios) > 0):
-      raise InputError(f'task.model.anchor: {self}; they should be above 0')
+      raise errors.InputError(
+          f'task.model.anchor: {self}; they should be above 0')
 
   @property
   def per_position(self):

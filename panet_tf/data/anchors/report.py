@@ -7,9 +7,9 @@ import os
 import numpy as np
 import yaml
 
+from panet_tf import errors
 from panet_tf.data.anchors import boxes as boxes_lib
 from panet_tf.data.anchors import grid
-from panet_tf.errors import InputError
 
 _COCO_SIZES = ('small', 'medium', 'large')
 _COCO_LIMITS = (32**2, 96**2)  # Areas between them, original-image pixels.
@@ -100,8 +100,8 @@ class Proposal:
       InputError: naming the path, if it cannot be written.
     """
     if os.path.realpath(path) == os.path.realpath(self.annotations):
-      raise InputError(f'{path}: would overwrite the annotations; --output '
-                       'should name another file')
+      raise errors.InputError(f'{path}: would overwrite the annotations; '
+                              '--output should name another file')
     default, proposed = (grid.measures(iou) for iou in self.iou.values())
     header = ['Anchors made by `panet data anchors`', *self._made_from(), *(
         f'{name}: {before:.3f} by default, {after:.3f} proposed'
@@ -120,7 +120,7 @@ class Proposal:
         f.write(fragment)
       os.replace(temporary, path)
     except OSError as e:
-      raise InputError(f'{path}: cannot be written: {e.strerror}') from e
+      raise errors.InputError(f'{path}: cannot be written: {e.strerror}') from e
     finally:
       with contextlib.suppress(OSError):
         os.remove(temporary)

@@ -15,10 +15,10 @@ import sys
 import numpy as np
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data.anchors import boxes as boxes_lib
 from panet_tf.data.anchors import grid
 from panet_tf.data.anchors import report
-from panet_tf.errors import InputError
 
 Anchors = grid.Anchors
 NetworkInput = boxes_lib.NetworkInput
@@ -103,9 +103,9 @@ def fit(boxes, num_scales, num_ratios, default):
     best = max(found, key=score)
   different = len(set(best.aspect_ratios))
   if different < num_ratios:
-    raise InputError(f'num_ratios: {num_ratios}, should be at most '
-                     f'{different}: the boxes have no more aspect ratios to '
-                     'tell apart')
+    raise errors.InputError(
+        f'num_ratios: {num_ratios}, should be at most {different}: the boxes '
+        'have no more aspect ratios to tell apart')
   return best
 
 
@@ -153,7 +153,7 @@ def propose(annotations, num_scales=None, num_ratios=None, *,
       len(default.aspect_ratios) if num_ratios is None else num_ratios)
   for name, value in ('num_scales', num_scales), ('num_ratios', num_ratios):
     if not 1 <= value <= _MOST:
-      raise InputError(f'{name}: {value}, should be 1 to {_MOST}')
+      raise errors.InputError(f'{name}: {value}, should be 1 to {_MOST}')
   boxes, areas, *left_out = boxes_lib.read_boxes(annotations, network_input)
   sample = boxes
   if len(areas) > _FITTED_BOXES:

@@ -11,6 +11,7 @@ import sys
 
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data.doctor import ids
 from panet_tf.data.doctor import images as images_lib
@@ -18,7 +19,6 @@ from panet_tf.data.doctor import masks as masks_lib
 from panet_tf.data.doctor import output
 from panet_tf.data.doctor import report
 from panet_tf.data.doctor import table as table_lib
-from panet_tf.errors import InputError
 
 _NAMES = ('images', 'annotations', 'categories')
 
@@ -47,7 +47,8 @@ def check(annotations, image_dir=None, fix_path=None, num_workers=None):
       cannot be written or is the file itself.
   """
   if image_dir is not None and not os.path.isdir(image_dir):
-    raise InputError(f'{image_dir}: should be the folder with the images')
+    raise errors.InputError(
+        f'{image_dir}: should be the folder with the images')
   if fix_path is not None:
     output.check_path(fix_path, annotations)
   dataset = coco_json.load(annotations)

@@ -11,11 +11,11 @@ import sys
 from PIL import Image
 import tqdm
 
+from panet_tf import errors
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
 from panet_tf.data import segmentation
 from panet_tf.data.doctor import table
-from panet_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
 # Where Pillow, and with it the converter, takes an image for an attack.
@@ -147,7 +147,7 @@ def _probe(image_dir, name):
   try:
     *_, height, width = image_bytes.encode_image(
         image_dir, {'id': name, 'file_name': name})
-  except InputError as e:
+  except errors.InputError as e:
     kind = 'unreadable' if os.path.lexists(path) else 'missing'
     reason = str(e).rsplit(': ', 1)[-1]
     return File(defect=(f'image-{kind}',

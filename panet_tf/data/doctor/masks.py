@@ -8,10 +8,10 @@ import math
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
 from panet_tf.data.doctor import table as table_lib
-from panet_tf.errors import InputError
 
 # COCO's boxes are those of the polygons, whose thin tips cover no pixel: on
 # 1520 boxes of COCO 2017 up to 8 pixels off the mask's, at most 1 off both.
@@ -74,7 +74,7 @@ def _check_mask(table, position, size):
   try:
     rle = coco_json.annotation_mask_rle(
         {'segmentation': value}, height, width)
-  except InputError as e:
+  except errors.InputError as e:
     kind = 'bad-rle' if isinstance(value, dict) else 'bad-polygon'
     table.reject(_kind(value, kind), position,
                  str(e).partition('`segmentation` ')[2])

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 
-from panet_tf.errors import InputError
+from panet_tf import errors
 
 
 def changes_path(path):
@@ -16,10 +16,11 @@ def check_path(path, annotations):
   """Refuses to write over the file that is read."""
   for target in path, changes_path(path):
     if os.path.realpath(target) == os.path.realpath(annotations):
-      raise InputError(f'{path}: would overwrite the file that is checked; '
-                       '--fix should name another one')
+      raise errors.InputError(f'{path}: would overwrite the file that is '
+                              'checked; --fix should name another one')
   if os.path.isdir(path) or not os.path.basename(path):
-    raise InputError(f'{path}: is a folder, --fix should name a JSON file')
+    raise errors.InputError(
+        f'{path}: is a folder, --fix should name a JSON file')
 
 
 def write(path, dataset, tables):
@@ -48,10 +49,10 @@ def write(path, dataset, tables):
     for target, name in temporary.items():
       os.replace(name, target)
   except OSError as e:
-    raise InputError(f'{path}: cannot be written: {e.strerror}') from e
+    raise errors.InputError(f'{path}: cannot be written: {e.strerror}') from e
   except RecursionError as e:
-    raise InputError(f'{path}: cannot be written: a field beside `images` is '
-                     'nested too deep') from e
+    raise errors.InputError(f'{path}: cannot be written: a field beside '
+                            '`images` is nested too deep') from e
   finally:
     for name in temporary.values():
       with contextlib.suppress(OSError):

@@ -13,8 +13,8 @@ ids are those of cityscapesScripts, not its training ids.
 import json
 import os
 
+from panet_tf import errors
 from panet_tf.data.sources import instance_png
-from panet_tf.errors import InputError
 
 # The eight classes that instances are evaluated of, with Cityscapes' own ids.
 INSTANCE_CLASSES = {
@@ -61,13 +61,14 @@ def convert_cityscapes(root, output_dir, splits=('train', 'val'),
 def _frames(root, split):
   """[(root, image, instanceIds or None)], names relative to `root`."""
   if split not in _SPLITS:
-    raise InputError(f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
+    raise errors.InputError(
+        f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
   pattern = f'leftImg8bit/{split}/*/*{_IMAGE}'
   images = instance_png.listed(root, pattern)
   if not images:
-    raise InputError(f'{os.path.join(root, pattern)}: no image; root should be '
-                     'the folder with leftImg8bit and gtFine, splits what it '
-                     'holds')
+    raise errors.InputError(
+        f'{os.path.join(root, pattern)}: no image; root should be the folder '
+        'with leftImg8bit and gtFine, splits what it holds')
   if split == 'test':
     return [(root, image, None) for image in images]
   truths = ['gtFine' + name.removeprefix('leftImg8bit').removesuffix(_IMAGE)
@@ -127,15 +128,15 @@ def _check_polygons(path, image, groups):
     labels = {o['label'] for o in frame['objects'] if not o.get('deleted')}
   except (OSError, ValueError, RecursionError, LookupError, TypeError,
           AttributeError) as e:
-    raise InputError(f'{path}: should be JSON with imgWidth, imgHeight and '
-                     f'objects that have labels ({e!r:.80})') from e
+    raise errors.InputError(f'{path}: should be JSON with imgWidth, imgHeight '
+                            f'and objects that have labels ({e!r:.80})') from e
   if size != (image['width'], image['height']):
-    raise InputError(
+    raise errors.InputError(
         f'{path}: imgWidth x imgHeight is {size[0]!r:.20}x{size[1]!r:.20}, '
         f'should be {image["width"]}x{image["height"]} as of '
         f'{image["file_name"]}')
   for label in sorted(groups - labels):
-    raise InputError(
+    raise errors.InputError(
         f'{path}: has no {label!r}, though instanceIds.png has pixels of value '
         f'{INSTANCE_CLASSES[label.removesuffix("group")]}; they should be of '
         'the same release')

@@ -19,10 +19,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 import tqdm
 
+from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
-from panet_tf.errors import InputError
 
 # Fewer are done before another process has started.
 _IMAGES_PER_PROCESS = 50
@@ -63,7 +63,7 @@ def annotations(path, image, category_of):
     try:
       category = category_of(value)
     except ValueError as e:
-      raise InputError(f'{path}: pixel value {value} {e}') from e
+      raise errors.InputError(f'{path}: pixel value {value} {e}') from e
     if category:
       rle = _rle(starts, stops, ids.shape)
       found.append({
@@ -86,10 +86,10 @@ def read_ids(path, image):
   """
   with _opened(path, ('PNG',)) as pixels:
     if not pixels.mode.startswith('I'):  # I;16, or I in older Pillow
-      raise InputError(f'{path}: its pixels are of mode {pixels.mode}, should '
-                       'be 16-bit grey (mode I;16)')
+      raise errors.InputError(f'{path}: its pixels are of mode {pixels.mode}, '
+                              'should be 16-bit grey (mode I;16)')
     if pixels.size != (image['width'], image['height']):
-      raise InputError(
+      raise errors.InputError(
           f'{path}: width x height is {pixels.width}x{pixels.height}, should '
           f'be {image["width"]}x{image["height"]} as of {image["file_name"]}')
     return np.asarray(pixels)
@@ -102,14 +102,14 @@ def _opened(path, formats):
     with Image.open(path, formats=formats) as pixels:
       yield pixels
   except Image.DecompressionBombError as e:
-    raise InputError(f'{path}: larger than {2 * Image.MAX_IMAGE_PIXELS} '
-                     'pixels') from e
-  except InputError:
+    raise errors.InputError(
+        f'{path}: larger than {2 * Image.MAX_IMAGE_PIXELS} pixels') from e
+  except errors.InputError:
     raise
   except image_bytes.IMAGE_ERRORS as e:
     reason = getattr(e, 'strerror', None) or 'does not open, or is cut off'
-    raise InputError(f'{path}: {reason}; should be a '
-                     f'{" or ".join(formats)} file') from e
+    raise errors.InputError(
+        f'{path}: {reason}; should be a {" or ".join(formats)} file') from e
 
 
 def _runs(ids):
@@ -162,8 +162,8 @@ def check_pairs(root, expected, found, right):
       (found, expected, 'without image', 'each should have its image')):
     lacking = sorted(set(names) - set(others))
     if lacking:
-      raise InputError(f'{os.path.join(root, lacking[0])}: {lack}, as '
-                       f'{len(lacking)} of {len(names)} are; {right}')
+      raise errors.InputError(f'{os.path.join(root, lacking[0])}: {lack}, as '
+                              f'{len(lacking)} of {len(names)} are; {right}')
 
 
 @dataclasses.dataclass

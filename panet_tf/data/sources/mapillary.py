@@ -20,8 +20,8 @@ import functools
 import json
 import os
 
+from panet_tf import errors
 from panet_tf.data.sources import instance_png
-from panet_tf.errors import InputError
 
 _SPLITS = ('training', 'validation', 'testing')
 # {version: (names of its config, folder of its instances)}, best first.
@@ -54,8 +54,8 @@ def convert_mapillary(root, output_dir, version='v1.2',
     InputError: naming the file, the pixel value and what would be right.
   """
   if version not in _CONFIGS:
-    raise InputError(f'version: {version!r}, should be '
-                     f'{" or ".join(_CONFIGS)}')
+    raise errors.InputError(
+        f'version: {version!r}, should be {" or ".join(_CONFIGS)}')
   config = _config(root, version)
   names = _labels(config)
   frames = {split: _frames(root, split, version, tuple(map(bool, names)))
@@ -74,8 +74,9 @@ def _config(root, version):
     if os.path.isfile(path):
       return path
   there = ', '.join(instance_png.listed(root, 'config*.json')) or 'none'
-  raise InputError(f'{root}: should hold {" or ".join(_CONFIGS[version])} of '
-                   f'version {version}; of config*.json there is: {there}')
+  raise errors.InputError(
+      f'{root}: should hold {" or ".join(_CONFIGS[version])} of version '
+      f'{version}; of config*.json there is: {there}')
 
 
 def _labels(path):
@@ -86,36 +87,38 @@ def _labels(path):
       labels = json.load(f)['labels']
     found = [(label['name'], label['instances']) for label in labels]
   except (OSError, ValueError, RecursionError, LookupError, TypeError) as e:
-    raise InputError(f'{path}: {right} ({e!r:.80})') from e
+    raise errors.InputError(f'{path}: {right} ({e!r:.80})') from e
   for number, (name, instances) in enumerate(found):
     if not (isinstance(name, str) and name and isinstance(instances, bool)):
-      raise InputError(f'{path}: labels[{number}] has name {name!r:.60} and '
-                       f'instances {instances!r:.60}, should be a string and '
-                       'true or false')
+      raise errors.InputError(
+          f'{path}: labels[{number}] has name {name!r:.60} and instances '
+          f'{instances!r:.60}, should be a string and true or false')
   if len(found) > _MOST_LABELS or not any(has for _, has in found):
-    raise InputError(f'{path}: {len(found)} labels, '
-                     f'{sum(has for _, has in found)} with instances; should '
-                     f'be up to {_MOST_LABELS}, at least one with instances')
+    raise errors.InputError(
+        f'{path}: {len(found)} labels, {sum(has for _, has in found)} with '
+        f'instances; should be up to {_MOST_LABELS}, at least one with '
+        'instances')
   return [name if has else '' for name, has in found]
 
 
 def _frames(root, split, version, has_instances):
   """[(root, image, instance PNG or None, has_instances)]."""
   if split not in _SPLITS:
-    raise InputError(f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
+    raise errors.InputError(
+        f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
   images = instance_png.listed(root, f'{split}/images/*.jpg')
   if not images:
-    raise InputError(f'{os.path.join(root, split, "images")}: no *.jpg; root '
-                     'should be the folder with training and validation, '
-                     'splits what it holds')
+    raise errors.InputError(
+        f'{os.path.join(root, split, "images")}: no *.jpg; root should be the '
+        'folder with training and validation, splits what it holds')
   if split == 'testing':
     return [(root, image, None, has_instances) for image in images]
   candidates = [f'{split}/{folder}' for folder in _FOLDERS[version]]
   there = [folder for folder in candidates
            if os.path.isdir(os.path.join(root, folder))]
   if not there:
-    raise InputError(f'{root}: should hold {" or ".join(candidates)} of '
-                     f'version {version}')
+    raise errors.InputError(
+        f'{root}: should hold {" or ".join(candidates)} of version {version}')
   truths = [f'{there[0]}/{os.path.splitext(os.path.basename(image))[0]}.png'
             for image in images]
   instance_png.check_pairs(

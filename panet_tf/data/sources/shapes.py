@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import tfrecord
-from panet_tf.errors import InputError
 
 SHAPES = ('circle', 'square', 'triangle', 'star')
 
@@ -45,7 +45,7 @@ def make_shapes(output_prefix, num_images, seed, image_size=128):
   for name, value, least in (('num_images', num_images, 1), ('seed', seed, 0),
                              ('image_size', image_size, 64)):
     if value < least:
-      raise InputError(f'{name}: {value}, should be at least {least}')
+      raise errors.InputError(f'{name}: {value}, should be at least {least}')
   tfrecord.check_prefix(output_prefix)
   image_dir = output_prefix + '_images'
   dataset = {'images': [], 'annotations': [],
@@ -57,8 +57,8 @@ def make_shapes(output_prefix, num_images, seed, image_size=128):
       _write_scene(image_dir, dataset, number, seed, image_size)
     files.write_json(output_prefix + '.json', dataset)
   except OSError as e:
-    raise InputError(f'{output_prefix}: scenes cannot be written: '
-                     f'{e.strerror}') from e
+    raise errors.InputError(
+        f'{output_prefix}: scenes cannot be written: {e.strerror}') from e
   tfrecord.convert_coco(
       image_dir, output_prefix + '.json', output_prefix,
       num_shards=-(-num_images // _IMAGES_PER_SHARD))
