@@ -38,7 +38,7 @@ def split(x, kernel):
   groups = x.shape[-1] // kernel.shape[2]
   return tf.concat([
       tf.nn.conv2d(*parts, 1, 'VALID') for parts in zip(
-          tf.split(x, groups, -1), tf.split(kernel, groups, -1))], -1)
+          tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)], -1)
 
 
 def by_xla(x, kernel):
@@ -87,7 +87,7 @@ def measure(shape, repeats):
   times = {way: ([], []) for way in WAYS}
   for repeat in range(repeats + 2):  # Two rounds to trace and warm up.
     for way, pair in functions.items():
-      for function, list_of in zip(pair, times[way]):
+      for function, list_of in zip(pair, times[way], strict=True):
         start = time.perf_counter()
         function()
         if repeat >= 2:

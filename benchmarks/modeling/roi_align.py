@@ -83,7 +83,7 @@ def gather_taps(features, boxes, output_size):
     batch, height, width, channels = feature.shape
     axes = []
     for grid, length in zip(
-        _sample_grid(boxes, 2.0**int(level), output_size), (height, width)):
+        _sample_grid(boxes, 2.0**int(level), output_size), (height, width), strict=True):
       grid = tf.clip_by_value(grid, 0.0, length - 1.0)
       low = tf.cast(grid, tf.int32)
       fraction = grid - tf.cast(low, tf.float32)

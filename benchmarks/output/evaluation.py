@@ -95,7 +95,7 @@ def ground_truth(num_images):
     boxes, outlines, categories, _ = _truth(number)
     height, width = _size(number)
     radius = _radius(outlines, angle)
-    for box, r, category in zip(boxes, radius, categories):
+    for box, r, category in zip(boxes, radius, categories, strict=True):
       y1, x1, y2, x2 = box.tolist()
       polygon = np.stack([
           (x1 + x2) / 2 + r * np.cos(angle) * (x2 - x1) / 2,
@@ -109,7 +109,7 @@ def ground_truth(num_images):
           'segmentation': _run_lengths(rle) if crowd else [
               polygon.round(2).tolist()]})
   return {
-      'images': [dict(zip(('id', 'height', 'width'), (i, *_size(i))))
+      'images': [dict(zip(('id', 'height', 'width'), (i, *_size(i)), strict=True))
                  for i in range(1, num_images + 1)],
       'categories': [{'id': i + 1, 'name': f'category {i + 1}'}
                      for i in range(_CATEGORIES)],
@@ -207,7 +207,7 @@ def paste(mask, box, height, width):
   """A box's mask on a canvas, every pixel of the box sampled."""
   canvas = np.zeros((height, width), np.uint8, order='F')
   pixels, samples = [], []
-  for low, high, size in zip(box[:2], box[2:], (height, width)):
+  for low, high, size in zip(box[:2], box[2:], (height, width), strict=True):
     first, end = np.clip(np.ceil([low - 0.5, high - 0.5]), 0, size).astype(int)
     where = (np.arange(first, end) + 0.5 - low) / (high - low) * _CELLS - 0.5
     where = np.clip(where, 0, _CELLS - 1)
@@ -240,14 +240,14 @@ def run_pycocotools(num_images, watch):
         height, width = _size(number)
         boxes = np.clip(boxes, 0, [height, width, height, width])
         rles = [mask_utils.encode(paste(mask, box, height, width))
-                for mask, box in zip(image['detection_masks'], boxes)]
+                for mask, box in zip(image['detection_masks'], boxes, strict=True)]
         results += [
             {'image_id': number, 'category_id': int(label),
              'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': float(score),
              'segmentation': rle}
             for (y1, x1, y2, x2), score, label, rle in zip(
                 boxes.tolist(), image['detection_scores'],
-                image['detection_classes'], rles)]
+                image['detection_classes'], rles, strict=True)]
   stats = []
   for iou_type in 'bbox', 'segm':
     with watch.part('rest'):
@@ -336,7 +336,7 @@ def main():
   for name, found in runs.items():
     ratio = statistics.median(
         a['seconds']['total'] / b['seconds']['total']
-        for a, b in zip(found, runs[first]))
+        for a, b in zip(found, runs[first], strict=True))
     boxes, masks = found[0]['metrics']
     print(f'| {name} |', ' | '.join(f'{median(name, p):.1f}' for p in parts),
           f'| {ratio:.1f} | {max(run["GiB"] for run in found):.2f} '

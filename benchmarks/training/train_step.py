@@ -108,7 +108,7 @@ def main(_):
   for name, seconds in medians.items():
     print(f'{name}: {seconds:.3f} s a step '
           f'(min {min(times[name]):.3f}, max {max(times[name]):.3f})')
-  ratios = [a / b for a, b in zip(*times.values())]
+  ratios = [a / b for a, b in zip(*times.values(), strict=True)]
   print(f'PANet / Mask R-CNN: {statistics.median(ratios):.2f}')
 
 

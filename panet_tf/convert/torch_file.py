@@ -61,7 +61,7 @@ class _Tensor:
       raise ValueError('a tensor without storage, shape or stride')
     size = int(np.prod(self.shape, dtype=object))
     last = self.offset + sum(
-        (n - 1) * s for n, s in zip(self.shape, self.stride))
+        (n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
     if size and not size <= self.storage.numel > last:
       raise ValueError(f'a tensor {self.shape} beyond its storage')
 

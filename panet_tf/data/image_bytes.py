@@ -127,7 +127,7 @@ def _without_scans(data):
 def _fits(size, image):
   """Whether (width, height) is what the JSON says, where it says anything."""
   return all(image.get(name) in (None, side)
-             for name, side in zip(('width', 'height'), size))
+             for name, side in zip(('width', 'height'), size, strict=True))
 
 
 def _to_rgb(pixels, where):

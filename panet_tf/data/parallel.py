@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import sys
 
+import tqdm
+
 
 def num_cores():
   """Cores this process may use."""
@@ -43,6 +45,31 @@ def in_order(function, arguments, num_workers):
         yield pending.popleft().result()
     finally:
       pool.shutdown(cancel_futures=True)
+
+
+def with_progress(function, arguments, num_workers, *, desc='images',
+                  num_images=None, least=100):
+  """Yields as `in_order`, and counts images on stderr.
+
+  Args:
+    function: as for `in_order`.
+    arguments: list of tuples.
+    num_workers: processes; None takes one per core, where there is work for it.
+    desc: what the count is called.
+    num_images: of each of `arguments`; None takes one each.
+    least: images that make up for the start of a process.
+  """
+  num_images = num_images or [1] * len(arguments)
+  total = sum(num_images)
+  if num_workers is None:
+    num_workers = min(num_cores(), total // least)
+  parts = in_order(function, arguments, num_workers)
+  with contextlib.closing(parts), tqdm.tqdm(
+      total=total, desc=desc, unit='image', mininterval=1,
+      file=sys.stderr) as progress:
+    for number, part in zip(num_images, parts, strict=True):
+      yield part
+      progress.update(number)
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ def record(image_id, height, width, boxes, scores):
       'image/width': [width],
       'image/proposal/score': np.asarray(scores, np.float32),
       **{f'image/proposal/bbox/{edge}': column.astype(np.float32)
-         for edge, column in zip(_EDGES, columns)}}))
+         for edge, column in zip(_EDGES, columns, strict=True)}}))
 
 
 def _of_records(path):
@@ -153,7 +153,7 @@ def _of_pickle(path):
     raise errors.InputError(f'{path}: bbox_mode is {mode!r:.40}, should be 0 '
                             '(x1, y1, x2, y2) or 1 (x, y, width, height)')
   past_the_last = 1 if 'scores' in tree else 0
-  for image_id, *arrays in zip(ids, boxes, scores):
+  for image_id, *arrays in zip(ids, boxes, scores, strict=True):
     image_id = _id(path, image_id)
     xyxy, score = (_numbers(path, image_id, array) for array in arrays)
     # One array of a pickle may stand in it a million times.

@@ -45,7 +45,7 @@ def moved_into_place(output_prefix, num_shards):
       if (match and match['prefix'] == stem
           and os.path.basename(old)[len(stem):] not in new):
         os.remove(old)
-    for source, name in [*zip(made, new), (SIDECAR, SIDECAR)]:
+    for source, name in [*zip(made, new, strict=True), (SIDECAR, SIDECAR)]:
       os.replace(os.path.join(folder, source), output_prefix + name)
 
 

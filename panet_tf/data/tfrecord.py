@@ -6,14 +6,11 @@ The shards carry Model Garden's feature names, and each mask a second time, cut
 to its object; `shards.py` says which files a data set consists of.
 """
 
-import contextlib
 import json
 import os
-import sys
 
 from google.protobuf import message
 from PIL import Image
-import tqdm
 
 from panet_tf import errors
 from panet_tf.data import coco_json
@@ -30,8 +27,6 @@ shard_paths = shards.shard_paths
 check_shards = shards.check_shards
 
 _IMAGES_PER_TASK = 16
-# Fewer are done before another process has started.
-_IMAGES_PER_PROCESS = 100
 
 
 def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
@@ -133,18 +128,13 @@ def _write_shards(directory, images, options, num_shards, num_workers, ledger):
     members = images[shard::num_shards]
     tasks += [(path, members[i:i + _IMAGES_PER_TASK])
               for i in range(0, len(members), _IMAGES_PER_TASK)]
-  if num_workers is None:
-    num_workers = min(parallel.num_cores(), len(images) // _IMAGES_PER_PROCESS)
-  parts = parallel.in_order(
-      example.records, [(part, options) for _, part in tasks], num_workers)
-  progress = tqdm.tqdm(total=len(images), desc='images', unit='image',
-                       mininterval=1, file=sys.stderr)
-  with progress, contextlib.closing(parts):
-    for (path, part), (records, counts) in zip(tasks, parts):
-      with open(path, 'ab') as f:
-        f.writelines(map(tfrecord_file.frame, records))
-      ledger.add(counts)
-      progress.update(len(part))
+  parts = parallel.with_progress(
+      example.records, [(part, options) for _, part in tasks], num_workers,
+      num_images=[len(part) for _, part in tasks])
+  for (path, _), (records, counts) in zip(tasks, parts, strict=True):
+    with open(path, 'ab') as f:
+      f.writelines(map(tfrecord_file.frame, records))
+    ledger.add(counts)
 
 
 def _write_sidecar(directory, dataset, options, ledger):
@@ -181,7 +171,7 @@ def ground_truth_from_shards(input_path):
   infos = [read_dataset_info(path) or {} for path in paths]
   _check_same_categories(paths, infos)
   images, annotations = {}, []
-  for path, info in zip(paths, infos):
+  for path, info in zip(paths, infos, strict=True):
     for image, objects in _examples(path, info.get('image_ids')):
       if images.setdefault(image['id'], image) is not image:
         raise errors.InputError(f'{path}: image {image["id"]!r} is there '
@@ -198,7 +188,7 @@ def ground_truth_from_shards(input_path):
 
 def _check_same_categories(paths, infos):
   """A label must stand for the same category in all shards."""
-  for path, info in zip(paths, infos):
+  for path, info in zip(paths, infos, strict=True):
     if info.get('categories') != infos[0].get('categories'):
       raise errors.InputError(
           f'{path}: its labels do not stand for the categories of {paths[0]}, '

@@ -145,7 +145,7 @@ class RPNTargets:
     return {
         name: tf.reshape(part, [*level.grid, -1]) for (name, level), part in
         zip(self._levels.items(), tf.split(tf.reshape(values, [-1, depth]),
-                                           sizes))}
+                                           sizes), strict=True)}
 
 
 class _Level:

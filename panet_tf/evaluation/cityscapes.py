@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from panet_tf import errors
+from panet_tf.data import parallel
 from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 from panet_tf.data.sources import instance_png
@@ -62,13 +63,14 @@ def cityscapes_metrics(root, dataset, results, num_workers=None):
   tasks = [(cityscapes_results.truth_path(root, image), image, own)
            for image, own in cityscapes_results.results_per_image(
                dataset, results)]
-  matches = _concatenate(
-      cityscapes_results.in_processes(_match_image, tasks, num_workers))
+  matches = _concatenate(parallel.with_progress(
+      _match_image, tasks, num_workers,
+      least=cityscapes_results.IMAGES_PER_PROCESS))
   aps = np.array([[_average_precision(matches, category, overlap)
                    for overlap in _OVERLAPS]
                   for category in cityscapes.INSTANCE_CLASSES.values()])
   return {**_means(aps), 'per_class': {
-      name: _means(row) for name, row in zip(cityscapes.INSTANCE_CLASSES, aps)}}
+      name: _means(row) for name, row in zip(cityscapes.INSTANCE_CLASSES, aps, strict=True)}}
 
 
 def table(metrics):
@@ -109,7 +111,7 @@ def _match_image(path, image, results):
   """The `_Matches` of one image; predictions without pixels are left out."""
   regions, values, pixels = _read_ids(path, image)
   overlap = np.zeros([len(results), values.size], np.int64)
-  for row, (index, result) in zip(overlap, results):
+  for row, (index, result) in zip(overlap, results, strict=True):
     rle = cityscapes_results.mask_rle(index, result, image)
     first, columns = segmentation.byte_columns(rle)
     mask = columns.T.view(bool)
@@ -144,7 +146,7 @@ def _concatenate(parts):
     joined.append(part._replace(
         truth=np.where(part.truth < 0, -1, part.truth + num_truths)))
     num_truths += part.truth_category.size
-  return _Matches(*map(np.concatenate, zip(*joined)))
+  return _Matches(*map(np.concatenate, zip(*joined, strict=True)))
 
 
 def _average_precision(matches, category, overlap):

@@ -3,16 +3,12 @@
 Shared by the metric and the exporter of a submission.
 """
 
-import contextlib
 import os
 import re
-import sys
 
 from PIL import Image
-import tqdm
 
 from panet_tf import errors
-from panet_tf.data import parallel
 from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 
@@ -21,7 +17,7 @@ _FILE_NAME = re.compile(
     re.ASCII)
 # Pillow opens no larger image: nobody has masks of one.
 _MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
-_IMAGES_PER_PROCESS = 25  # Fewer do not make up for its start.
+IMAGES_PER_PROCESS = 25  # Fewer do not make up for its start.
 
 
 def results_per_image(dataset, results):
@@ -107,14 +103,3 @@ def mask_rle(index, result, image):
         result['segmentation'], image['height'], image['width'])
   except ValueError as error:
     raise errors.InputError(f'{where}: segmentation {error!s:.150}') from error
-
-
-def in_processes(function, tasks, num_workers):
-  """Yields `function(*task)` for each image's task, in order, with progress."""
-  if num_workers is None:
-    num_workers = min(
-        parallel.num_cores(), len(tasks) // _IMAGES_PER_PROCESS)
-  parts = parallel.in_order(function, tasks, num_workers)
-  with contextlib.closing(parts):
-    yield from tqdm.tqdm(parts, total=len(tasks), desc='images', unit='image',
-                         mininterval=1, file=sys.stderr)

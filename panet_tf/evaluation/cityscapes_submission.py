@@ -10,6 +10,7 @@ import tempfile
 
 from panet_tf import errors
 from panet_tf.data import image_bytes
+from panet_tf.data import parallel
 from panet_tf.evaluation import cityscapes_results
 
 _MASKS = 'masks'
@@ -47,8 +48,9 @@ def write_submission(dataset, results, output_dir, num_workers=None):
     with tempfile.TemporaryDirectory(prefix=f'{name}.', dir=parent) as hidden:
       folder = os.path.join(hidden, name)
       os.makedirs(os.path.join(folder, _MASKS))
-      for _ in cityscapes_results.in_processes(
-          _write_image, [(folder, *task) for task in tasks], num_workers):
+      for _ in parallel.with_progress(
+          _write_image, [(folder, *task) for task in tasks], num_workers,
+          least=cityscapes_results.IMAGES_PER_PROCESS):
         pass
       os.replace(folder, output_dir)
   except OSError as error:

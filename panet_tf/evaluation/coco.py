@@ -76,7 +76,7 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
 def _unique_names(categories):
   names = [category['name'] for category in categories]
   return [f'{name} ({category["id"]})' if names.count(name) > 1 else name
-          for name, category in zip(names, categories)]
+          for name, category in zip(names, categories, strict=True)]
 
 
 def evaluate(truth, results, num_categories, iou_type, max_detections):
@@ -121,7 +121,7 @@ def evaluate_category(truth, results, category, iou_type, limits):
             for instances in (truth, results)]
   images = np.union1d(truth.images[places[0]], results.images[places[1]])
   datasets = []
-  for instances, which in zip((truth, results), places):
+  for instances, which in zip((truth, results), places, strict=True):
     dataset = faster_coco_eval.COCO()
     dataset.dataset = {
         'images': [{'id': i} for i in images.tolist()],
@@ -153,7 +153,7 @@ def _annotations(instances, which, iou_type):
       {'id': i, 'image_id': image, 'category_id': 1, 'bbox': shape,
        'score': score, 'iscrowd': iscrowd, 'area': area}
       for i, (shape, image, score, iscrowd, area) in enumerate(
-          zip(shapes, *columns), 1)]
+          zip(shapes, *columns, strict=True), 1)]
 
 
 def _rows(arrays, max_detections, category=_ALL):

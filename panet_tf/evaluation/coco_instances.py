@@ -68,7 +68,7 @@ def from_items(items, noun, ground_truth, include_mask):
   rows = [_row(item, f'{noun} {index}', images, places, include_mask)
           for index, item in enumerate(items)]
   image, category, boxes, score, crowd, box_areas, mask_areas, rles = (
-      zip(*rows) if rows else [()] * 8)
+      zip(*rows, strict=True) if rows else [()] * 8)
   return Instances(
       np.array(image, int), np.array(category, int),
       np.array(boxes, np.float64).reshape(-1, 4), np.array(score, np.float64),

@@ -89,5 +89,5 @@ def _table(kind, rows):
            for value in rows.values()]
   widths = [max(6, len(name) + 1) for name in rows]
   line = lambda head, texts: f'{head:<5}' + ''.join(
-      f'{text:>{width}}' for text, width in zip(texts, widths))
+      f'{text:>{width}}' for text, width in zip(texts, widths, strict=True))
   return line('', rows) + '\n' + line(kind, cells)

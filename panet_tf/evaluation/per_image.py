@@ -79,10 +79,10 @@ def image_scores(ground_truth, results,
   places = [
       np.split(order, np.cumsum(np.bincount(
           instances.images, minlength=len(images)))[:-1])
-      for instances, order in zip((truth, found), orders)]
+      for instances, order in zip((truth, found), orders, strict=True)]
   return {
       image: _image_score(truth, found, *which, of_masks, score_threshold)
-      for image, *which in zip(images, *places)}
+      for image, *which in zip(images, *places, strict=True)}
 
 
 def _image_score(truth, found, truths, detections, of_masks, score_threshold):

@@ -48,7 +48,7 @@ def average_recall(truth, results, limits=LIMITS):
     objects += number
   rows = np.where(objects, hits.mean(0) / np.maximum(objects, 1), -1.0)
   metrics = {f'AR_{limit}': rows[0, i] for i, limit in enumerate(limits)}
-  for size, row in zip(list(_AREAS)[1:], rows[1:]):
+  for size, row in zip(list(_AREAS)[1:], rows[1:], strict=True):
     metrics[f'AR{size}_{limits[-1]}'] = row[-1]
   return {name: float(value) for name, value in metrics.items()}
 

@@ -60,9 +60,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   if options.input_type in ('', *requests):  # A graph of its own to the server.
     requests['serving_default'] = requests[options.input_type or 'image_tensor']
   tf_serving.write_warmup(path, requests)
-  tf_serving.write_models_config(os.path.join(folder, 'models.config'))
-  tf_serving.write_batching_parameters(
-      os.path.join(folder, 'batching_parameters.txt'), options.batch_size)
+  tf_serving.write_configs(folder, options.batch_size)
   return Written(path, graph_check.ops_of(path), 'saved_model')
 
 

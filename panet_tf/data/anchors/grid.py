@@ -68,7 +68,7 @@ def best_iou(boxes, anchors):
     apart = np.abs(centre - (np.floor(centre / 2**level) + 0.5) * 2**level)
     for shape in anchors.shapes(level):
       y, x = (np.minimum(np.minimum(s, t), (s + t) / 2 - d).clip(0)
-              for s, t, d in zip(size, shape, apart))
+              for s, t, d in zip(size, shape, apart, strict=True))
       union = size[0] * size[1] + shape[0] * shape[1] - y * x
       np.maximum(best, y * x / union, out=best)
   return best

@@ -106,7 +106,7 @@ class Proposal:
     header = ['Anchors made by `panet data anchors`', *self._made_from(), *(
         f'{name}: {before:.3f} by default, {after:.3f} proposed'
         for name, before, after in zip(
-            grid.MEASURES, default, proposed)), self.verdict()]
+            grid.MEASURES, default, proposed, strict=True)), self.verdict()]
     fields = dataclasses.asdict(self.anchors['proposed'])
     fields['aspect_ratios'] = list(fields['aspect_ratios'])
     fragment = yaml.safe_dump(

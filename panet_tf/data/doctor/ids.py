@@ -169,7 +169,7 @@ def check_references(annotations, field, table, were_strings):
 def check_gaps(categories):
   """Notes numbers that no category has; COCO itself has ten such gaps."""
   ids = sorted(entry['id'] for _, entry in categories.alive())
-  gaps = [(a + 1, b - 1) for a, b in zip(ids, ids[1:]) if b - a > 1]
+  gaps = [(a + 1, b - 1) for a, b in zip(ids, ids[1:], strict=True) if b - a > 1]
   if gaps:
     first = ', '.join(str(a) if a == b else f'{a}-{b}' for a, b in gaps[:8])
     categories.find(

@@ -3,13 +3,10 @@
 Runs in worker processes, so nothing here imports TensorFlow.
 """
 
-import contextlib
 import dataclasses
 import os
-import sys
 
 from PIL import Image
-import tqdm
 
 from panet_tf import errors
 from panet_tf.data import image_bytes
@@ -21,8 +18,6 @@ _EXIF_ORIENTATION = 0x0112
 # Where Pillow, and with it the converter, takes an image for an attack.
 _MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 _IMAGES_PER_TASK = 16
-# Fewer are done before another process has started.
-_IMAGES_PER_PROCESS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,29 +115,20 @@ def _check_file(images, position, file, defects, segmentations):
 def _probed(images, image_dir, num_workers):
   """{position: File} of all images that are left."""
   todo = [(position, entry['file_name']) for position, entry in images.alive()]
-  if num_workers is None:
-    num_workers = min(parallel.num_cores(), len(todo) // _IMAGES_PER_PROCESS)
   parts = [todo[i:i + _IMAGES_PER_TASK]
            for i in range(0, len(todo), _IMAGES_PER_TASK)]
-  results = parallel.in_order(
-      probe, [(image_dir, [name for _, name in part]) for part in parts],
-      num_workers)
-  files = {}
-  progress = tqdm.tqdm(total=len(todo), desc='images', unit='image',
-                       mininterval=1, file=sys.stderr)
-  with progress, contextlib.closing(results):
-    for part, result in zip(parts, results):
-      files.update(zip([position for position, _ in part], result))
-      progress.update(len(part))
-  return files
+  results = parallel.with_progress(
+      _probe, [(image_dir, part) for part in parts], num_workers,
+      num_images=[len(part) for part in parts])
+  return {position: file for result in results for position, file in result}
 
 
-def probe(image_dir, file_names):
-  """[File] of some files, each read to its end as the converter would."""
-  return [_probe(image_dir, name) for name in file_names]
+def _probe(image_dir, part):
+  """[(position, File)], each file read to its end as the converter would."""
+  return [(position, _file(image_dir, name)) for position, name in part]
 
 
-def _probe(image_dir, name):
+def _file(image_dir, name):
   path = os.path.join(image_dir, name)
   try:
     *_, height, width = image_bytes.encode_image(

@@ -51,4 +51,4 @@ def _areas(annotations):
   for annotation in annotations:
     counts[sum(annotation['area'] >= side**2 for side in _AREA_SIDES)] += 1
   return [{'from_side': low, 'to_side': high, 'count': count}
-          for low, high, count in zip(limits, limits[1:], counts)]
+          for low, high, count in zip(limits, limits[1:], counts, strict=True)]

@@ -54,7 +54,7 @@ def convert_cityscapes(root, output_dir, splits=('train', 'val'),
   categories = [{'id': label, 'name': name}
                 for name, label in INSTANCE_CLASSES.items()]
   return instance_png.write_splits(
-      convert_frame, frames, categories, root,
+      _read_frame, frames, categories, root,
       os.path.join(output_dir, 'cityscapes'), num_workers)
 
 
@@ -73,34 +73,18 @@ def _frames(root, split):
     return [(root, image, None) for image in images]
   truths = ['gtFine' + name.removeprefix('leftImg8bit').removesuffix(_IMAGE)
             + _TRUTH for name in images]
-  instance_png.check_pairs(
-      root, truths, instance_png.listed(root, f'gtFine/{split}/*/*{_TRUTH}'),
+  return instance_png.pairs(
+      root, images, truths,
+      instance_png.listed(root, f'gtFine/{split}/*/*{_TRUTH}'),
       'gtFine_trainvaltest.zip has it, and cityscapesscripts.preparation.'
       'json2instanceImg (with Pillow below 13) makes it of polygons.json')
-  return [(root, *names) for names in zip(images, truths)]
 
 
-def convert_frame(root, image, truth):
-  """Reads one frame, in a process of its own.
-
-  Args:
-    root: what the names are relative to.
-    image: name of its leftImg8bit.png.
-    truth: name of its instanceIds.png, or None.
-
-  Returns:
-    (image entry, annotations), without ids.
-
-  Raises:
-    InputError: naming the file.
-  """
-  entry = instance_png.image_entry(root, image)
-  if truth is None:
-    return entry, []
-  path = os.path.join(root, truth)
-  annotations = instance_png.annotations(path, entry, _category_of)
-  polygons = path.removesuffix(_TRUTH) + _POLYGONS
-  if os.path.exists(polygons):
+def _read_frame(root, image, truth):
+  """`instance_png.read_frame`, and a look at polygons.json."""
+  entry, annotations = instance_png.read_frame(root, image, truth, _category_of)
+  polygons = os.path.join(root, (truth or '').removesuffix(_TRUTH) + _POLYGONS)
+  if truth and os.path.exists(polygons):
     groups = {_NAMES[a['category_id']] + 'group'
               for a in annotations if a['iscrowd']}
     _check_polygons(polygons, entry, groups)

@@ -11,21 +11,16 @@ import dataclasses
 import glob
 import os
 import shlex
-import sys
 import textwrap
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
-import tqdm
 
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
-
-# Fewer are done before another process has started.
-_IMAGES_PER_PROCESS = 50
 
 
 def image_entry(root, file_name):
@@ -39,6 +34,23 @@ def image_entry(root, file_name):
   with _opened(os.path.join(root, file_name), ('PNG', 'JPEG')) as pixels:
     return {'file_name': file_name, 'height': pixels.height,
             'width': pixels.width}
+
+
+def read_frame(root, image, truth, category_of):
+  """(image entry, annotations), without ids, of an image and its PNG.
+
+  Args:
+    root: what names are relative to.
+    image: name.
+    truth: name of the instance PNG, or None for no annotations.
+    category_of: see `annotations`.
+
+  Raises:
+    InputError: naming the file.
+  """
+  entry = image_entry(root, image)
+  return entry, annotations(
+      os.path.join(root, truth), entry, category_of) if truth else []
 
 
 def annotations(path, image, category_of):
@@ -125,7 +137,7 @@ def _runs(ids):
   values = columns[starts]
   order = np.argsort(values, kind='stable')
   found, first = np.unique(values[order], return_index=True)
-  for value, runs in zip(found.tolist(), np.split(order, first[1:])):
+  for value, runs in zip(found.tolist(), np.split(order, first[1:]), strict=True):
     yield value, starts[runs], stops[runs]
 
 
@@ -145,25 +157,30 @@ def listed(root, pattern):
   return sorted(glob.glob(pattern, root_dir=root))
 
 
-def check_pairs(root, expected, found, right):
-  """Each image has its truth and each truth its image.
+def pairs(root, images, truths, found, right):
+  """Images and the truths that belong to them.
 
   Args:
     root: what names are relative to.
-    expected: list of names, of the truths that the images should have.
+    images: list of names.
+    truths: list of names, of the truths that the images should have.
     found: list of names, of the truths that are there.
     right: what to say of one that is missing.
+
+  Returns:
+    [(root, image, truth)].
 
   Raises:
     InputError: naming the first that is missing or superfluous.
   """
-  for names, others, lack, right in (
-      (expected, found, 'missing', right),
-      (found, expected, 'without image', 'each should have its image')):
+  for names, others, lack, advice in (
+      (truths, found, 'missing', right),
+      (found, truths, 'without image', 'each should have its image')):
     lacking = sorted(set(names) - set(others))
     if lacking:
       raise errors.InputError(f'{os.path.join(root, lacking[0])}: {lack}, as '
-                              f'{len(lacking)} of {len(names)} are; {right}')
+                              f'{len(lacking)} of {len(names)} are; {advice}')
+  return [(root, *pair) for pair in zip(images, truths, strict=True)]
 
 
 @dataclasses.dataclass
@@ -210,21 +227,15 @@ def write_splits(function, frames, categories, root, output_prefix,
 
 def _dataset(function, arguments, categories, split, num_workers):
   """The COCO dictionary of one split."""
-  if num_workers is None:
-    num_workers = min(parallel.num_cores(),
-                      len(arguments) // _IMAGES_PER_PROCESS)
-  dataset = {'images': [], 'annotations': [], 'categories': categories}
-  parts = parallel.in_order(function, arguments, num_workers)
-  progress = tqdm.tqdm(parts, total=len(arguments), desc=split, unit='image',
-                       mininterval=1, file=sys.stderr)
-  with contextlib.closing(parts), progress:
-    for image_id, (image, objects) in enumerate(progress, 1):
-      dataset['images'].append({'id': image_id} | image)
-      dataset['annotations'] += [
-          {'id': number, 'image_id': image_id} | annotation for
-          number, annotation in enumerate(objects,
-                                          len(dataset['annotations']) + 1)]
-  return dataset
+  images, annotations = [], []
+  for image_id, (image, objects) in enumerate(parallel.with_progress(
+      function, arguments, num_workers, desc=split, least=50), 1):
+    images.append({'id': image_id} | image)
+    annotations += [{'id': number, 'image_id': image_id} | annotation
+                    for number, annotation in enumerate(
+                        objects, len(annotations) + 1)]
+  return {'images': images, 'annotations': annotations,
+          'categories': categories}
 
 
 def _lines(dataset, split, path, root):

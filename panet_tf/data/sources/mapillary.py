@@ -58,12 +58,14 @@ def convert_mapillary(root, output_dir, version='v1.2',
         f'version: {version!r}, should be {" or ".join(_CONFIGS)}')
   config = _config(root, version)
   names = _labels(config)
-  frames = {split: _frames(root, split, version, tuple(map(bool, names)))
+  category_of = functools.partial(_category_of, tuple(map(bool, names)))
+  frames = {split: [(*frame, category_of)
+                    for frame in _frames(root, split, version)]
             for split in splits}
   categories = [{'id': label, 'name': name}
                 for label, name in enumerate(names) if name]
   return instance_png.write_splits(
-      convert_image, frames, categories, root,
+      instance_png.read_frame, frames, categories, root,
       os.path.join(output_dir, 'mapillary'), num_workers)
 
 
@@ -101,8 +103,8 @@ def _labels(path):
   return [name if has else '' for name, has in found]
 
 
-def _frames(root, split, version, has_instances):
-  """[(root, image, instance PNG or None, has_instances)]."""
+def _frames(root, split, version):
+  """[(root, image, instance PNG or None)]."""
   if split not in _SPLITS:
     raise errors.InputError(
         f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
@@ -112,7 +114,7 @@ def _frames(root, split, version, has_instances):
         f'{os.path.join(root, split, "images")}: no *.jpg; root should be the '
         'folder with training and validation, splits what it holds')
   if split == 'testing':
-    return [(root, image, None, has_instances) for image in images]
+    return [(root, image, None) for image in images]
   candidates = [f'{split}/{folder}' for folder in _FOLDERS[version]]
   there = [folder for folder in candidates
            if os.path.isdir(os.path.join(root, folder))]
@@ -121,33 +123,9 @@ def _frames(root, split, version, has_instances):
         f'{root}: should hold {" or ".join(candidates)} of version {version}')
   truths = [f'{there[0]}/{os.path.splitext(os.path.basename(image))[0]}.png'
             for image in images]
-  instance_png.check_pairs(
-      root, truths, instance_png.listed(root, f'{there[0]}/*.png'),
+  return instance_png.pairs(
+      root, images, truths, instance_png.listed(root, f'{there[0]}/*.png'),
       'each image should have its instance PNG')
-  return [(root, *names, has_instances) for names in zip(images, truths)]
-
-
-def convert_image(root, image, truth, has_instances):
-  """Reads one image, in a process of its own.
-
-  Args:
-    root: what the names are relative to.
-    image: name of the image.
-    truth: name of its instance PNG, or None.
-    has_instances: per label id, whether it is a category.
-
-  Returns:
-    (image entry, annotations), without ids.
-
-  Raises:
-    InputError: naming the file.
-  """
-  entry = instance_png.image_entry(root, image)
-  if truth is None:
-    return entry, []
-  return entry, instance_png.annotations(
-      os.path.join(root, truth), entry,
-      functools.partial(_category_of, has_instances))
 
 
 def _category_of(has_instances, value):

@@ -73,7 +73,7 @@ def _write_scene(image_dir, dataset, number, seed, image_size):
     f.write(cv2.imencode('.png', image[..., ::-1])[1])
   dataset['images'].append({'id': number, 'file_name': file_name,
                             'height': image_size, 'width': image_size})
-  for label, mask in zip(labels, masks):
+  for label, mask in zip(labels, masks, strict=True):
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
     dataset['annotations'].append({
         'id': len(dataset['annotations']) + 1, 'image_id': number,

@@ -59,7 +59,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   if input_type == NETWORK_INPUT:
     specs[NETWORK_INPUT] = [
         tf.TensorSpec(spec.shape, spec.dtype, name) for spec, name in zip(
-            functions.network_input(batch_size), ('inputs', 'image_info'))]
+            functions.network_input(batch_size), ('inputs', 'image_info'), strict=True)]
   signatures = {
       name: tf.function(getattr(functions, name), input_signature=spec
                        ).get_concrete_function()

@@ -10,23 +10,27 @@ import io
 import os
 from typing import Any
 
-from google.protobuf import text_format
 import numpy as np
 from PIL import Image
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
-from tensorflow_serving.config import model_server_config_pb2
 
 from panet_tf.data import tfrecord_file
 
 MODEL = 'panet'  # Its name in a URL, and of its folder in the container.
 WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
-MODELS_CONFIG = 'models.config'
-BATCHING = 'batching_parameters.txt'
 
-_MODELS_COMMENT = """\
+# Text protos ModelServerConfig and BatchingParameters.
+_MODELS_CONFIG = f"""\
 # Start: tensorflow_model_server --model_config_file=<this file>
 # The folder is the container's; in it is a folder for each version.
+model_config_list {{
+  config {{
+    name: "{MODEL}"
+    base_path: "/models/{MODEL}"
+    model_platform: "tensorflow"
+  }}
+}}
 """
 _BATCHING = """\
 # Start: tensorflow_model_server --enable_batching \
@@ -34,9 +38,9 @@ _BATCHING = """\
 # Requests of several clients run together, by signature. All of them fail if
 # one image does not decode.
 max_batch_size {{ value: {max_batch_size} }}  # Memory grows with it.
-{allowed}batch_timeout_micros {{ value: {timeout} }}  # What an image waits.
+{allowed}batch_timeout_micros {{ value: 10000 }}  # What an image waits.
 num_batch_threads {{ value: 1 }}  # One batch alone uses every core, or the GPU.
-max_enqueued_batches {{ value: {max_queue} }}  # More get "unavailable", 503.
+max_enqueued_batches {{ value: 64 }}  # More get "unavailable", 503.
 # Padding would change detections: the model takes it for part of the image.
 # Hence tensors (signature image_tensor) of different sizes do not share a batch
 # and are refused where they meet; encoded images (image_bytes) may have any.
@@ -66,7 +70,7 @@ def warmup_requests(image: np.ndarray,
   }
 
 
-def write_warmup(folder: str, requests: Mapping[str, Any], name: str = MODEL):
+def write_warmup(folder: str, requests: Mapping[str, Any]):
   """Writes assets.extra/tf_serving_warmup_requests.
 
   The server runs them one by one when it loads the version, and refuses more
@@ -75,7 +79,6 @@ def write_warmup(folder: str, requests: Mapping[str, Any], name: str = MODEL):
   Args:
     folder: of the version, where saved_model.pb is.
     requests: signature -> its `inputs`, array or list of bytes.
-    name: of the model.
   """
   path = os.path.join(folder, WARMUP)
   os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -83,43 +86,24 @@ def write_warmup(folder: str, requests: Mapping[str, Any], name: str = MODEL):
     for signature, inputs in requests.items():
       log = prediction_log_pb2.PredictionLog()
       request = log.predict_log.request
-      request.model_spec.name = name
+      request.model_spec.name = MODEL
       request.model_spec.signature_name = signature
       request.inputs['inputs'].CopyFrom(tf.make_tensor_proto(inputs))
       f.write(tfrecord_file.frame(log.SerializeToString(deterministic=True)))
 
 
-def write_models_config(path: str, name: str = MODEL,
-                        base_path: str = f'/models/{MODEL}'):
-  """Writes the list of models, of one model.
+def write_configs(folder: str, batch_size: int | None = None):
+  """Writes models.config and batching_parameters.txt.
 
   Args:
-    path: file to write, a text proto ModelServerConfig.
-    name: of the model, part of the URL.
-    base_path: folder that has the versions, where the server runs.
-  """
-  config = model_server_config_pb2.ModelServerConfig()
-  config.model_config_list.config.add(
-      name=name, base_path=base_path, model_platform='tensorflow')
-  with open(path, 'w', encoding='utf-8') as f:
-    f.write(_MODELS_COMMENT + text_format.MessageToString(config, as_utf8=True))
-
-
-def write_batching_parameters(
-    path: str, batch_size: int | None = None, *, max_batch_size: int = 4,
-    batch_timeout_micros: int = 10_000, max_enqueued_batches: int = 64):
-  """Writes how requests are put together.
-
-  Args:
-    path: file to write, a text proto BatchingParameters.
+    folder: that gets the files.
     batch_size: of the export. Where it is fixed the server fills every batch
-      up to it, so that clients may send single images.
-    max_batch_size: images at a time where the export takes any number.
-    batch_timeout_micros: what an image waits for others, microseconds.
-    max_enqueued_batches: what may wait for the model.
+      up to it, so that clients may send single images; None has up to 4.
   """
   allowed = f'allowed_batch_sizes: {batch_size}\n' if batch_size else ''
-  with open(path, 'w', encoding='utf-8') as f:
-    f.write(_BATCHING.format(
-        max_batch_size=batch_size or max_batch_size, allowed=allowed,
-        timeout=batch_timeout_micros, max_queue=max_enqueued_batches))
+  for name, text in (
+      ('models.config', _MODELS_CONFIG),
+      ('batching_parameters.txt', _BATCHING.format(
+          max_batch_size=batch_size or 4, allowed=allowed))):
+    with open(os.path.join(folder, name), 'w', encoding='utf-8') as f:
+      f.write(text)

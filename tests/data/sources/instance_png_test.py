@@ -112,12 +112,13 @@ def test_header_that_claims_too_many_pixels_is_refused(tmp_path):
 
 
 def test_each_image_has_its_truth_and_each_truth_its_image():
-  instance_png.check_pairs('r', ['a', 'b'], ['b', 'a'], 'x')
+  assert instance_png.pairs('r', 'xy', ['a', 'b'], ['b', 'a'], 'x') == [
+      ('r', 'x', 'a'), ('r', 'y', 'b')]
   with pytest.raises(InputError,
                      match='^r/b: missing, as 2 of 3 are; fetch it$'):
-    instance_png.check_pairs('r', ['a', 'b', 'c'], ['a'], 'fetch it')
+    instance_png.pairs('r', 'xyz', ['a', 'b', 'c'], ['a'], 'fetch it')
   with pytest.raises(InputError, match='^r/c: without image, as 1 of 2 are; '):
-    instance_png.check_pairs('r', ['a'], ['c', 'a'], 'fetch it')
+    instance_png.pairs('r', 'x', ['a'], ['c', 'a'], 'fetch it')
 
 
 def frame(number):

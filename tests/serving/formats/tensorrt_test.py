@@ -18,6 +18,7 @@ from tensorflow.python.compiler.tensorrt import trt_convert
 from panet_tf.serving.formats import graph_check
 from panet_tf.serving.formats import tensorrt
 from tests.serving.formats import run_saved_model
+from tests.support import tensorrt_ops
 
 REAL = trt_convert.TrtGraphConverterV2
 
@@ -336,14 +337,14 @@ def write_small(tmp_path_factory):
 
 
 def test_ops_that_tensorrt_does_not_convert_are_found(small):
-  assert graph_check.unconvertible(small) == {
+  assert tensorrt_ops.unconvertible(small) == {
       'decoder': {'FusedBatchNormV3 in training': 1},
       'mask_head': {'OneHot': 1}}
-  assert graph_check.network_ops(small)['backbone'] == {'Relu': 1, 'Mul': 1}
+  assert tensorrt_ops.network_ops(small)['backbone'] == {'Relu': 1, 'Mul': 1}
 
 
 def test_every_op_of_the_list_is_one_of_tensorflow():
-  for op in graph_check.CONVERTED_BY_TENSORRT - {'FusedConv2DBiasActivation'}:
+  for op in tensorrt_ops.CONVERTED_BY_TENSORRT - {'FusedConv2DBiasActivation'}:
     assert hasattr(tf.raw_ops, op), op
 
 

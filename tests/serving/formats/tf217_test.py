@@ -15,6 +15,7 @@ import pytest
 
 from panet_tf.serving.formats import graph_check
 from panet_tf.serving.formats import tensorrt
+from tests.support import tensorrt_ops
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _ROOT = _HERE.parents[2]
@@ -121,13 +122,13 @@ def test_it_needs_neither_python_nor_xla(tiny_saved_model):
 
 
 def test_tensorrt_converts_all_of_backbone_neck_and_heads(tiny_saved_model):
-  ops = graph_check.network_ops(tiny_saved_model)
+  ops = tensorrt_ops.network_ops(tiny_saved_model)
   # ResNet-18: 1 + 16 + 3 projections; FPN 4 + 4 and 2 per step of the path up;
   # 3 on each of 5 levels; one for each of 4 levels and what follows.
   assert {part: count['Conv2D'] for part, count in ops.items()} == {
       'backbone': 20, 'decoder': 14, 'rpn_head': 15, 'detection_head': 7,
       'mask_head': 9}
-  assert graph_check.unconvertible(tiny_saved_model) == {}
+  assert tensorrt_ops.unconvertible(tiny_saved_model) == {}
 
 
 def test_the_real_converter_takes_all_but_the_engines(

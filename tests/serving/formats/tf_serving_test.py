@@ -81,30 +81,29 @@ def test_the_same_warm_up_is_the_same_file(tmp_path):
   assert written[0] == written[1]
 
 
+def _read(folder, name, message):
+  return text_format.Parse((folder / name).read_text('utf-8'), message)
+
+
 def test_models_config_names_the_model_and_its_folder(tmp_path):
-  path = tmp_path / 'models.config'
-  tf_serving.write_models_config(str(path), 'nuclei "2"', '/models/Zellkörper')
-  config = text_format.Parse(
-      path.read_text('utf-8'), model_server_config_pb2.ModelServerConfig())
+  tf_serving.write_configs(str(tmp_path))
+  config = _read(tmp_path, 'models.config',
+                 model_server_config_pb2.ModelServerConfig())
   model, = config.model_config_list.config
   assert (model.name, model.base_path, model.model_platform) == (
-      'nuclei "2"', '/models/Zellkörper', 'tensorflow')
+      'panet', '/models/panet', 'tensorflow')
 
 
 def test_batches_are_never_padded(tmp_path):
-  path = tmp_path / 'batching_parameters.txt'
-  tf_serving.write_batching_parameters(
-      str(path), max_batch_size=6, batch_timeout_micros=5,
-      max_enqueued_batches=7)
-  found = text_format.Parse(path.read_text(), _batching_parameters())
-  assert [getattr(found, name).value for name in _INT64] == [6, 5, 7, 1]
+  tf_serving.write_configs(str(tmp_path))
+  found = _read(tmp_path, 'batching_parameters.txt', _batching_parameters())
+  assert [getattr(found, name).value for name in _INT64] == [4, 10_000, 64, 1]
   assert not found.allowed_batch_sizes and not found.pad_variable_length_inputs
 
 
 def test_a_fixed_batch_size_is_the_only_one_allowed(tmp_path):
   """The last of the allowed sizes must be max_batch_size."""
-  path = tmp_path / 'batching_parameters.txt'
-  tf_serving.write_batching_parameters(str(path), batch_size=3)
-  found = text_format.Parse(path.read_text(), _batching_parameters())
+  tf_serving.write_configs(str(tmp_path), batch_size=3)
+  found = _read(tmp_path, 'batching_parameters.txt', _batching_parameters())
   assert list(found.allowed_batch_sizes) == [3]
   assert found.max_batch_size.value == 3
