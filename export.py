@@ -7,14 +7,9 @@ The export is run beside the checkpoint on real images, and kept only if both
 detect the same.
 """
 
-import logging as python_logging
-import os
+from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-# Warnings about Model Garden's own use of TensorFlow; some come at import.
-python_logging.getLogger('tensorflow').setLevel(python_logging.ERROR)
-
-# pylint: disable=g-import-not-at-top
+# isort: split
 from absl import app
 from absl import flags
 from absl import logging

@@ -1,7 +1,8 @@
 """Names of the files of a run, and writing files whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 import contextlib
+import itertools
 import json
 import os
 from typing import Any
@@ -48,13 +49,18 @@ def read_json(path: str) -> Any:
     return json.load(f)
 
 
-def write_json(path: str, value: Any):
-  """Writes JSON, as `written_whole`; makes the folder."""
+def write_text(path: str, parts: Iterable[str]):
+  """Writes text, as `written_whole`; makes the folder."""
   make_folder(os.path.dirname(path) or '.')
   with written_whole(path) as temporary:
     with open(temporary, 'w', encoding='utf-8') as f:
-      json.dump(value, f, indent=2)
-      f.write('\n')
+      f.writelines(parts)
+
+
+def write_json(path: str, value: Any):
+  """Writes JSON, as `write_text`."""
+  write_text(path, itertools.chain(
+      json.JSONEncoder(indent=2).iterencode(value), ['\n']))
 
 
 def read_yaml(path: str) -> Any:
@@ -63,8 +69,9 @@ def read_yaml(path: str) -> Any:
   class Loader(yaml.SafeLoader):
     pass
 
-  Loader.add_constructor(
-      'tag:yaml.org,2002:python/tuple',
-      lambda loader, node: list(loader.construct_sequence(node)))
+  def sequence(loader: Loader, node: Any) -> list[Any]:
+    return list(loader.construct_sequence(node))
+
+  Loader.add_constructor('tag:yaml.org,2002:python/tuple', sequence)
   with open(path, encoding='utf-8') as f:
     return yaml.load(f, Loader=Loader)

@@ -7,7 +7,7 @@ this file, which only keep what they are given, or the file is refused.
 
 from collections.abc import Callable, Mapping
 import pickle
-from typing import Any, BinaryIO
+from typing import Any, IO
 
 import numpy as np
 
@@ -21,17 +21,20 @@ _KINDS = 'biuf'  # Of NumPy data types: bool, signed, unsigned, float.
 class Reader:
   """A file that never allocates for more than it has."""
 
-  def __init__(self, file: BinaryIO, path: str):
+  def __init__(self, file: IO[bytes], path: str):
+    """Goes to the start of a file; `path` is for messages."""
     self._file, self._path = file, path
     self._size = file.seek(0, 2)
     file.seek(0)
     self.readline = file.readline
 
   def read(self, length: int) -> bytes:
+    """So many bytes, or InputError."""
     self.check(length)
     return self._file.read(length)
 
   def skip(self, length: int):
+    """Goes past so many bytes, or InputError."""
     self.check(length)
     self._file.seek(length, 1)
 
@@ -48,7 +51,7 @@ class Dict_(dict):
   """`dict` or `collections.OrderedDict`, without attributes."""
 
   def __setstate__(self, state):
-    del state  # PyTorch's `_metadata`.
+    """Takes PyTorch's `_metadata` and drops it."""
 
 
 class _DType:
@@ -118,7 +121,7 @@ def _names() -> dict[tuple[str, str], Callable[..., Any]]:
 
 # The C unpickler makes room for any memo index that a file names; this one
 # keeps a dictionary.
-class _Unpickler(pickle._Unpickler):  # pylint: disable=protected-access
+class _Unpickler(pickle._Unpickler):
   """Knows the names it is given, and no other."""
 
   def __init__(self, reader, path, names, persistent_load):

@@ -23,8 +23,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-# pylint: disable-next=g-import-not-at-top
-from panet_tf.data import tfrecord_file
+from panet_tf.data import tfrecord_file  # noqa: E402 - after its path
 
 Run = collections.namedtuple('Run', 'seconds, cpu, main, largest, total')
 SHARDS = 32

@@ -17,7 +17,6 @@ import time
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-# pylint: disable=g-import-not-at-top
 from absl import app
 from absl import flags
 

@@ -12,16 +12,14 @@ image in turn.
 
 import argparse
 import json
-import logging
 import os
 import time
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-logging.getLogger('tensorflow').setLevel(logging.ERROR)
-
-# pylint: disable=g-import-not-at-top
 import tqdm
 
+from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
+
+# isort: split
 from panet_tf.configs import overrides
 from panet_tf.data import coco_json
 from panet_tf.data import image_bytes

@@ -153,7 +153,8 @@ class _Recorder(detector_lib.Detector):
   def tiles_of(self, corners):
     """Tiles that gave a box: the box in the image -> numbers."""
     numbers = {}
-    for number, (boxes, corner) in enumerate(zip(self.boxes, corners, strict=True)):
+    for number, (boxes, corner) in enumerate(
+        zip(self.boxes, corners, strict=True)):
       shifted = boxes.astype(np.float64) + np.tile(corner, 2)
       for box in shifted.astype(np.float32).tolist():
         numbers.setdefault(tuple(box), set()).add(number)

@@ -7,6 +7,7 @@ What a test-time suite with 8 views has to join for one image: 100 objects of
 """
 
 import argparse
+import functools
 import pathlib
 import statistics
 import sys
@@ -15,7 +16,6 @@ import tracemalloc
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-# pylint: disable=g-import-not-at-top
 import numpy as np
 
 from panet_tf.inference.suite import mask_voting
@@ -106,9 +106,10 @@ def _table(worst, repeats):
   images = windows.images(_HEIGHT, _WIDTH) | False
   for name, candidates in (('[N, 28, 28]', masks), ('windows', windows),
                            ('[N, 800, 1200]', images)):
-    _measure(f'mask voting, {name}', lambda: vote_masks(candidates), repeats)
+    _measure(f'mask voting, {name}', functools.partial(
+        vote_masks, candidates), repeats)
     _measure(f'box and mask voting, {name}, to full images',
-             lambda: vote_all(candidates), repeats)
+             functools.partial(vote_all, candidates), repeats)
 
 
 def main():

@@ -29,22 +29,25 @@ THREADS = 2
 
 def ours(kind, height, width, channels):
   """Forward and forward + backward of 'plain', 'v1' or 'v2'."""
-  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+  import tensorflow as tf
 
-  from panet_tf.modeling.layers import deformable_conv  # pylint: disable=import-outside-toplevel
+  from panet_tf.modeling.layers import deformable_conv
   tf.config.threading.set_intra_op_parallelism_threads(THREADS)
-  normal = lambda *shape, scale=1.: tf.random.stateless_normal(
-      shape, [0, len(shape)], stddev=scale)
+
+  def normal(*shape, scale=1.):
+    return tf.random.stateless_normal(shape, [0, len(shape)], stddev=scale)
+
   x = normal(1, height, width, channels)
   kernel = normal(3, 3, channels, channels, scale=.02)
   extra = [normal(1, height, width, 18), tf.sigmoid(
       normal(1, height, width, 9))][:('plain', 'v1', 'v2').index(kind)]
-  if kind == 'plain':
-    run = lambda x, kernel, training: tf.nn.conv2d(x, kernel, 1, 'SAME')
-  else:
-    run = lambda x, kernel, offsets, masks=None, training=None: (
-        deformable_conv.deformable_conv2d(
-            x, offsets, kernel, masks, training=training))
+
+  def run(x, kernel, offsets=None, masks=None, training=None):
+    if kind == 'plain':
+      return tf.nn.conv2d(x, kernel, 1, 'SAME')
+    return deformable_conv.deformable_conv2d(
+        x, offsets, kernel, masks, training=training)
+
   inputs = [x, kernel, *extra]
 
   @tf.function(autograph=False)
@@ -64,8 +67,8 @@ def ours(kind, height, width, channels):
 
 def theirs(kind, height, width, channels):
   """The same of torchvision.ops.deform_conv2d."""
-  import torch  # pylint: disable=import-outside-toplevel
-  from torchvision import ops  # pylint: disable=import-outside-toplevel
+  import torch
+  from torchvision import ops
   torch.set_num_threads(THREADS)
   inputs = [torch.randn(1, channels, height, width),
             torch.randn(1, 18, height, width),
@@ -73,8 +76,10 @@ def theirs(kind, height, width, channels):
   masks = [torch.rand(1, 9, height, width)] if kind == 'v2' else []
   for tensor in inputs + masks:
     tensor.requires_grad_()
-  run = lambda: ops.deform_conv2d(
-      *inputs, padding=1, mask=masks[0] if masks else None)
+
+  def run():
+    return ops.deform_conv2d(
+        *inputs, padding=1, mask=masks[0] if masks else None)
 
   def forward():
     with torch.no_grad():

@@ -16,7 +16,7 @@ import time
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-import tensorflow as tf  # pylint: disable=g-import-not-at-top
+import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling.layers import grouped_conv
@@ -38,14 +38,15 @@ def split(x, kernel):
   groups = x.shape[-1] // kernel.shape[2]
   return tf.concat([
       tf.nn.conv2d(*parts, 1, 'VALID') for parts in zip(
-          tf.split(x, groups, -1), tf.split(kernel, groups, -1), strict=True)], -1)
+          tf.split(x, groups, -1), tf.split(kernel, groups, -1),
+          strict=True)], -1)
 
 
 def by_xla(x, kernel):
   """What tf_keras.layers.Conv2D(groups=...) does: XLA."""
   groups = x.shape[-1] // kernel.shape[2]
   layer = tf_keras.layers.Conv2D(kernel.shape[-1], 3, groups=groups)
-  return layer._jit_compiled_convolution_op(x, kernel)  # pylint: disable=protected-access
+  return layer._jit_compiled_convolution_op(x, kernel)
 
 
 def dense(x, kernel):

@@ -16,7 +16,7 @@ import time
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-import numpy as np  # pylint: disable=g-import-not-at-top
+import numpy as np
 import tensorflow as tf
 
 from panet_tf.ops import roi_align
@@ -83,7 +83,8 @@ def gather_taps(features, boxes, output_size):
     batch, height, width, channels = feature.shape
     axes = []
     for grid, length in zip(
-        _sample_grid(boxes, 2.0**int(level), output_size), (height, width), strict=True):
+        _sample_grid(boxes, 2.0**int(level), output_size), (height, width),
+        strict=True):
       grid = tf.clip_by_value(grid, 0.0, length - 1.0)
       low = tf.cast(grid, tf.int32)
       fraction = grid - tf.cast(low, tf.float32)

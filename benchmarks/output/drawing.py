@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-import numpy as np  # pylint: disable=g-import-not-at-top
+import numpy as np
 
 from panet_tf.drawing import pictures
 from panet_tf.inference import detector as detections_lib

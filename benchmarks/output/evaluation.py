@@ -22,7 +22,6 @@ import time
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 
-# pylint: disable=g-import-not-at-top
 import numpy as np
 from pycocotools import mask as mask_utils
 
@@ -109,7 +108,7 @@ def ground_truth(num_images):
           'segmentation': _run_lengths(rle) if crowd else [
               polygon.round(2).tolist()]})
   return {
-      'images': [dict(zip(('id', 'height', 'width'), (i, *_size(i)), strict=True))
+      'images': [{'id': i, 'height': _size(i)[0], 'width': _size(i)[1]}
                  for i in range(1, num_images + 1)],
       'categories': [{'id': i + 1, 'name': f'category {i + 1}'}
                      for i in range(_CATEGORIES)],
@@ -240,7 +239,8 @@ def run_pycocotools(num_images, watch):
         height, width = _size(number)
         boxes = np.clip(boxes, 0, [height, width, height, width])
         rles = [mask_utils.encode(paste(mask, box, height, width))
-                for mask, box in zip(image['detection_masks'], boxes, strict=True)]
+                for mask, box in zip(
+                    image['detection_masks'], boxes, strict=True)]
         results += [
             {'image_id': number, 'category_id': int(label),
              'bbox': [x1, y1, x2 - x1, y2 - y1], 'score': float(score),
@@ -330,8 +330,10 @@ def main():
   parts = ('masks', 'build', 'evaluate', 'accumulate', 'total')
   print('\n| |', ' | '.join(parts), '| total / first | peak GiB | AP box | '
         'AP mask |\n' + '|---' * 10 + '|')
-  median = lambda name, part: statistics.median(
-      run['seconds'][part] for run in runs[name])
+
+  def median(name, part):
+    return statistics.median(run['seconds'][part] for run in runs[name])
+
   first = args.contestants[0]
   for name, found in runs.items():
     ratio = statistics.median(

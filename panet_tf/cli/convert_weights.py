@@ -1,7 +1,5 @@
 """`panet convert-weights <source>`: weights of others as our checkpoints."""
 
-# Verbs import what they need, so that `panet --help` does not load TensorFlow.
-# pylint: disable=g-import-not-at-top
 import os
 
 

@@ -4,8 +4,6 @@ import argparse
 import json
 import sys
 
-# Verbs import what they need, so that `panet --help` does not load TensorFlow.
-# pylint: disable=g-import-not-at-top
 from panet_tf import errors
 
 

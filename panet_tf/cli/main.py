@@ -16,22 +16,15 @@
 """
 
 import argparse
-import logging
-import os
 import sys
 
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-# Warnings about Model Garden's own use of TensorFlow; some come at import.
-logging.getLogger('tensorflow').setLevel(logging.ERROR)
-
-# Verbs import what they need, so that `panet --help` does not load TensorFlow.
-# pylint: disable=g-import-not-at-top
 from panet_tf import errors
 from panet_tf.cli import convert_weights
 from panet_tf.cli import data
 from panet_tf.cli import evaluate
 from panet_tf.cli import predict as predict_lib
 from panet_tf.cli import propose
+from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
 from panet_tf.cli import serve_client
 
 

@@ -4,7 +4,7 @@ from panet_tf.cli import model_options
 
 
 def _run(args) -> int:
-  from panet_tf.prediction import predict  # pylint: disable=g-import-not-at-top
+  from panet_tf.prediction import predict
   return predict.predict(
       images=args.images, output_dir=args.output_dir,
       score_threshold=args.score_threshold, annotations=args.annotations,
@@ -27,6 +27,6 @@ def add_verb(verbs):
   parser.add_argument('--annotations', default='',
                       help='COCO JSON that gives the images their ids; its '
                       'annotations are drawn beside the detections')
-  parser.add_argument('--max_pictures', type=model_options.at_least(0), default=None,
+  parser.add_argument('--max_pictures', type=model_options.at_least(0),
                       help='draw at most this many, a video counting as one')
   parser.set_defaults(run=_run)

@@ -4,7 +4,7 @@ from panet_tf.cli import model_options
 
 
 def _run(args):
-  from panet_tf.prediction import propose  # pylint: disable=g-import-not-at-top
+  from panet_tf.prediction import propose
   propose.propose(
       args.model, args.output, images=args.images, shards=args.shards,
       annotations=args.annotations,

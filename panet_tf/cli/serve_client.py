@@ -11,7 +11,7 @@ def _timeout(text: str) -> float:
 
 
 def _run(args) -> int:
-  from panet_tf.serving.client import client  # pylint: disable=g-import-not-at-top
+  from panet_tf.serving.client import client
   return client.run(
       args.url, args.images, args.output_dir, mode=args.mode,
       score_threshold=args.score_threshold, labels=args.labels,

@@ -142,8 +142,9 @@ def architecture(opened: sources.Source, path: str) -> dict[str, Any]:
   width, (inner, outer) = channels(stem)[1], channels(conv2)
   found = (blocks, has(2, 0, 'conv3'), 64 * outer // (inner * width)
            if outer != inner else 1, outer // width)
-  known = {(d.blocks, d.bottleneck, d.groups, d.widths[1]): key
-           for key, d in resnet.DESIGNS.items() if not d.se_reduction}
+  known: dict[tuple, int | str] = {
+      (d.blocks, d.bottleneck, d.groups, d.widths[1]): key
+      for key, d in resnet.DESIGNS.items() if not d.se_reduction}
   if found not in known:
     raise errors.InputError(
         f'{path} is of no backbone that there is here: it has {list(blocks)} '

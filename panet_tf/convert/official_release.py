@@ -8,7 +8,7 @@ the statistics folded in.
 from collections.abc import Iterator
 import operator
 import os
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -20,6 +20,7 @@ from panet_tf import factory
 from panet_tf import files
 from panet_tf.configs import experiments
 from panet_tf.configs import official_release
+from panet_tf.configs import panet as panet_config
 from panet_tf.convert import coco_categories
 from panet_tf.convert import torch_file
 from panet_tf.convert import weights
@@ -43,7 +44,7 @@ def convert(checkpoint: str, config: str, output_dir: str,
     config: name of its configuration, see `configs.official_release.CONFIGS`.
     output_dir: a new folder; it gets the checkpoint, params.yaml and
       dataset.json, as training leaves them.
-    params_override: see `configs.experiments.read`; other widths or classes, say.
+    params_override: of the experiment; other widths or classes, say.
 
   Returns:
     Names of the files.
@@ -55,14 +56,15 @@ def convert(checkpoint: str, config: str, output_dir: str,
   params = read_params(config, params_override)
   weights.check_new_folder(output_dir)
   arrays = torch_file.state_dict(checkpoint, 'model')
-  model = factory.build_panet(params.task.model)
+  model_config = cast(panet_config.PANet, params.task.model)  # Never None.
+  model = factory.build_panet(model_config)
   set_weights(model, arrays, checkpoint)
   with weights.folder_written_whole(output_dir) as folder:
     # As a trainer saves: `init_checkpoint_modules` finds its parts.
     tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
         os.path.join(folder, 'ckpt'))
     train_utils.serialize_config(params, folder)
-    if params.task.model.num_classes == 1 + len(coco_categories.CATEGORIES):
+    if model_config.num_classes == 1 + len(coco_categories.CATEGORIES):
       files.write_json(os.path.join(folder, files.DATASET_INFO),
                        {'categories': coco_categories.labelled()})
     written = sorted(os.listdir(folder))
@@ -83,7 +85,7 @@ def read_params(config: str, params_override: str = '') -> cfg.ExperimentConfig:
         f'{", ".join(official_release.CONFIGS)}')
   params = experiments.read(
       'panet_official_release', params_override=params_override)
-  model = params.task.model
+  model = cast(panet_config.PANet, params.task.model)  # Never None.
   model.override(official_release.CONFIGS[name])
   preset = official_release.model()
   for field in _FIXED:
@@ -221,12 +223,12 @@ def _conv(block, key, norm_key, *size):
     yield from _plain(block.conv, key, weights.conv)
   else:
     yield from _plain(block.fc, key, weights.fc, *size)
-  yield weights.vector(f'{norm_key}.weight', block.norm.gamma)
-  yield weights.vector(f'{norm_key}.bias', block.norm.beta)
+  yield weights.as_it_is(f'{norm_key}.weight', block.norm.gamma)
+  yield weights.as_it_is(f'{norm_key}.bias', block.norm.beta)
 
 
 def _plain(layer, key, kind, *size):
   """A Keras layer: kernel and, if it has one, bias."""
   yield kind(f'{key}.weight', layer.kernel, *size)
   if layer.use_bias:
-    yield weights.vector(f'{key}.bias', layer.bias)
+    yield weights.as_it_is(f'{key}.bias', layer.bias)

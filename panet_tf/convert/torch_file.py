@@ -37,7 +37,7 @@ class _Storage:
   key: str
   dtype: np.dtype
   numel: int
-  values: np.ndarray = None
+  values: np.ndarray | None = None
 
   @property
   def num_bytes(self) -> int:
@@ -65,13 +65,11 @@ class _Tensor:
     if size and not size <= self.storage.numel > last:
       raise ValueError(f'a tensor {self.shape} beyond its storage')
 
-  def numpy(self) -> np.ndarray:
-    """Read-only. Not a copy: a file may have any number of views of a storage.
-    """
-    step = self.storage.dtype.itemsize
+  def view(self, values: np.ndarray) -> np.ndarray:
+    """Of the storage's values: read-only, for a file may have many of one."""
     return np.lib.stride_tricks.as_strided(
-        self.storage.values[self.offset:], self.shape,
-        [step * stride for stride in self.stride], writeable=False)
+        values[self.offset:], self.shape,
+        [values.itemsize * stride for stride in self.stride], writeable=False)
 
 
 def _tensor(storage, offset, shape, stride, *unused):
@@ -216,7 +214,9 @@ def _storages_of(tensors: dict[str, _Tensor]) -> list[_Storage]:
 
 
 def _arrays(tensors, path):
+  arrays = {}
   for name, tensor in tensors.items():
     if tensor.storage.values is None:
       raise errors.InputError(f'{path} is truncated: {name} has no numbers')
-  return {name: tensor.numpy() for name, tensor in tensors.items()}
+    arrays[name] = tensor.view(tensor.storage.values)
+  return arrays

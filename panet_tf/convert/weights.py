@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+from typing import cast
 
 import numpy as np
 import tensorflow as tf
@@ -42,17 +43,18 @@ class Value:
   shape: tuple[int, ...]
 
   def read(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The vector itself, float32."""
     return arrays[self.key].astype(np.float32)
 
 
-def vector(key: str, variable: tf.Variable) -> Entry:
-  """A bias, or a scale or offset of a normalization."""
-  return Entry(key, variable, tuple(variable.shape), lambda w: w)
+def _shape(variable: tf.Variable) -> tuple[int, ...]:
+  """Of a variable that is built: nothing of it is unknown."""
+  return cast(tuple[int, ...], tuple(variable.shape))
 
 
 def as_it_is(key: str, variable: tf.Variable) -> Entry:
-  """A kernel of Keras."""
-  return vector(key, variable)
+  """A bias, a scale or offset of a normalization, or a kernel of Keras."""
+  return Entry(key, variable, _shape(variable), lambda w: w)
 
 
 def conv(key: str, variable: tf.Variable) -> Entry:
@@ -60,7 +62,7 @@ def conv(key: str, variable: tf.Variable) -> Entry:
 
   Just so a transposed convolution's (in, out, h, w) to (h, w, out, in).
   """
-  height, width, inner, outer = variable.shape
+  height, width, inner, outer = _shape(variable)
   return Entry(key, variable, (outer, inner, height, width),
                lambda w: w.transpose(2, 3, 1, 0))
 
@@ -74,7 +76,7 @@ def fc(key: str, variable: tf.Variable, size: int = 1) -> Entry:
     size: edge of the map that the layer reads; the release flattens it as
       (channel, y, x), we as (y, x, channel).
   """
-  inner, outer = variable.shape
+  inner, outer = _shape(variable)
   return Entry(key, variable, (outer, inner), lambda w: w.reshape(
       outer, -1, size, size).transpose(2, 3, 1, 0).reshape(inner, outer))
 

@@ -6,6 +6,7 @@ COCO's: [x, y, width, height], image pixels.
 """
 
 import json
+from typing import TypeGuard
 
 from pycocotools import mask as coco_mask
 
@@ -85,7 +86,7 @@ def _is_file_name(value):
   return _is_text(value) and '\0' not in value
 
 
-def _is_box(value):
+def _is_box(value) -> TypeGuard[list[float]]:
   return (isinstance(value, list) and len(value) == 4
           and all(map(segmentation_lib.is_number, value)))
 
@@ -185,7 +186,7 @@ def annotation_mask_rle(annotation, height, width):
   except ValueError as e:
     raise errors.InputError(
         f'annotation {annotation.get("id")!r}: `segmentation` {e}') from e
-  return {'size': [height, width], 'counts': rle['counts'].decode('ascii')}
+  return segmentation_lib.as_json(rle)
 
 
 def annotation_box(annotation, rle, height, width):

@@ -5,6 +5,7 @@ Runs in the converter's worker processes, so nothing here imports TensorFlow.
 
 import collections
 import dataclasses
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -73,7 +74,8 @@ def _image_features(source_id, image, data, image_format, height, width):
 
 def _object_features(annotations, height, width, options, ledger):
   """Features of all objects of an image, boxes normalised to 0..1."""
-  boxes, columns = [], collections.defaultdict(list)
+  boxes: list[list[float]] = []
+  columns: dict[str, Any] = collections.defaultdict(list)
   for annotation in annotations:
     try:
       box, rle = _usable(annotation, height, width, options)
@@ -112,10 +114,11 @@ def _usable(annotation, height, width, options):
     raise _Rejection('unknown category')
   try:
     rle = coco_json.annotation_mask_rle(annotation, height, width)
-    if options.include_masks and rle is None:
-      raise _Rejection('no segmentation')
-    if options.include_masks and not coco_mask.area(rle):
-      raise _Rejection('empty mask')
+    if options.include_masks:
+      if rle is None:
+        raise _Rejection('no segmentation')
+      if not coco_mask.area(rle):
+        raise _Rejection('empty mask')
     box = coco_json.annotation_box(annotation, rle, height, width)
   except errors.InputError as e:
     if not options.skip_invalid:

@@ -8,6 +8,7 @@ import struct
 import zlib
 
 import numpy as np
+from PIL import ExifTags
 from PIL import Image
 from PIL import ImageOps
 from pycocotools import mask as coco_mask
@@ -16,7 +17,8 @@ from panet_tf import errors
 from panet_tf.data import bit_png
 from panet_tf.data import segmentation
 
-_EXIF_ORIENTATION = 0x0112
+# Where Pillow takes an image for an attack.
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 _PNG_BIT_DEPTH_AT = 24
 _STRIP_HEIGHT = 256  # Pixels.
 # Not a stuffed 0xff, a restart or a fill byte: these are part of a scan.
@@ -57,8 +59,7 @@ def encode_image(image_dir, image):
     with Image.open(io.BytesIO(data)) as pixels:
       return _encoded(data, pixels, image, where)
   except Image.DecompressionBombError as e:
-    raise errors.InputError(
-        f'{where}: larger than {2 * Image.MAX_IMAGE_PIXELS} pixels') from e
+    raise errors.InputError(f'{where}: larger than {MOST_PIXELS} pixels') from e
   except errors.InputError:
     raise
   except IMAGE_ERRORS as e:
@@ -70,7 +71,7 @@ def _encoded(data, pixels, image, where):
   """`encode_image` for an open Pillow image."""
   if pixels.format == 'TIFF':  # Pillow itself turns it, when it is loaded.
     ImageOps.exif_transpose(pixels, in_place=True)
-  orientation = pixels.getexif().get(_EXIF_ORIENTATION, 1)
+  orientation = pixels.getexif().get(ExifTags.Base.Orientation, 1)
   raw_size = pixels.size
   size = raw_size[::-1] if orientation in (5, 6, 7, 8) else raw_size
   rotate = orientation in range(2, 9)
@@ -173,10 +174,9 @@ def crop_png(rle):
   top, left, pixels = _cut(rle['size'][0], rle['counts'])
   if not pixels.size:
     pixels = np.zeros([1, 1], np.uint8)
-  columns = pixels.any(axis=0)
-  before = int(columns.argmax())
-  pixels = pixels[:, before:columns.size - int(columns[::-1].argmax())]
-  return bit_png.encode(pixels, *pixels.shape), top, left + before
+  columns = np.flatnonzero(pixels.any(axis=0)).tolist() or [0]
+  pixels = pixels[:, columns[0]:columns[-1] + 1]
+  return bit_png.encode(pixels, *pixels.shape), top, left + columns[0]
 
 
 @functools.lru_cache(maxsize=1)  # For the mask, then for its crop.
@@ -197,8 +197,8 @@ def _cut(height, counts):
 def mask_rle(png):
   """Inverse of `mask_png`, for any PNG whose background is 0."""
   with Image.open(io.BytesIO(png)) as pixels:
-    rle = coco_mask.encode(np.asfortranarray(np.asarray(pixels) != 0, np.uint8))
-  return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
+    return segmentation.as_json(coco_mask.encode(
+        np.asfortranarray(np.asarray(pixels) != 0, np.uint8)))
 
 
 def read_rgb(path):

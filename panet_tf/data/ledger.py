@@ -20,6 +20,7 @@ class Ledger:
   first_ids: dict = dataclasses.field(default_factory=dict)
 
   def reject(self, reason, annotation_id):
+    """Notes an annotation that is left out."""
     self.rejected[reason] += 1
     self._remember(reason, [annotation_id])
 
@@ -55,6 +56,7 @@ class Ledger:
     known.extend(ids[:_FIRST_IDS - len(known)])
 
   def __str__(self):
+    """The counts, and a line for each reason with the first ids."""
     lines = [f'images: {self.images_read} read, {self.images_written} written, '
              f'{sum(self.rejected_images.values())} rejected',
              f'annotations: {self.annotations_read} read, '

@@ -6,6 +6,7 @@ a ValueError that says what the segmentation should be.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -52,8 +53,7 @@ def polygons_rle(polygons, height, width):
   # for a box).
   polygons = [p for p in polygons if len(p) >= 6]
   if not polygons:
-    return coco_mask.frPyObjects(
-        {'size': [height, width], 'counts': [height * width]}, height, width)
+    return of_runs([height * width], height, width)
   return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
 
 
@@ -84,7 +84,18 @@ def checked_rle(rle, height, width):
                      f'be height x width = {area}, none negative')
   if isinstance(counts, str):
     return {'size': size, 'counts': counts.encode('ascii')}
-  return coco_mask.frPyObjects({'size': size, 'counts': counts}, height, width)
+  return of_runs(counts, height, width)
+
+
+def of_runs(counts, height, width):
+  """Run lengths of zeros, of ones, ... in columns as RLE with bytes."""
+  rle: Any = {'size': [height, width], 'counts': counts}
+  return coco_mask.frPyObjects(rle, height, width)
+
+
+def as_json(rle) -> Any:
+  """RLE with bytes as JSON takes it, {'size': .., 'counts': text}."""
+  return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
 
 
 @functools.lru_cache(maxsize=1)  # Checked first, then decoded.

@@ -7,6 +7,7 @@ https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
 
 import os
 import struct
+from typing import Any
 
 from google.protobuf import descriptor_pb2
 from google.protobuf import descriptor_pool
@@ -46,7 +47,7 @@ message_type { name: "Example"
 """
 
 
-def _example_class():
+def _example_class() -> Any:
   pool = descriptor_pool.DescriptorPool()
   pool.Add(text_format.Parse(_EXAMPLE_PROTO,
                              descriptor_pb2.FileDescriptorProto()))

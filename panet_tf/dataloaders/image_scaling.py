@@ -11,8 +11,8 @@ from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
 # preprocess_ops.normalize_image in two passes over the image instead of three.
-MEAN = 255 * np.float32(preprocess_ops.MEAN_NORM)
-STDDEV = 255 * np.float32(preprocess_ops.STDDEV_NORM)
+MEAN = 255 * np.array(preprocess_ops.MEAN_NORM, np.float32)
+STDDEV = 255 * np.array(preprocess_ops.STDDEV_NORM, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Pixels:
     """[H, W, 3] RGB to float32 of the same shape."""
     if self.color_order == 'bgr':
       image = tf.reverse(image, [-1])
-    return (image - np.float32(self.mean)) * (1 / np.float32(self.stddev))
+    mean, stddev = np.array([self.mean, self.stddev], np.float32)
+    return (image - mean) * (1 / stddev)
 
 
 def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,

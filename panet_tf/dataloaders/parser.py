@@ -10,6 +10,7 @@ the same examples however many threads read.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 from official.vision.dataloaders import parser as official_parser
@@ -31,6 +32,7 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
   """Model Garden's decoder, but masks stay encoded until they are cropped."""
 
   def __init__(self, include_mask, regenerate_source_id=False):
+    """As Model Garden's."""
     super().__init__(include_mask, regenerate_source_id)
     if include_mask:
       self._keys_to_features.update(mask_targets.FEATURES)
@@ -40,20 +42,7 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
 
 
 class Parser(official_parser.Parser):
-  """Parser for training and evaluation.
-
-  Args are those of Model Garden's Mask R-CNN parser of the same name, and:
-    input_size: [height, width] images are fitted into where `short_edge` is
-      empty.
-    short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
-      pad_to: see `configs.panet.Parser`.
-    anchor_boxes: makes the anchors instead of Model Garden's generator: takes
-      image_size and the five arguments from min_level to anchor_size.
-    pixels: how they are normalised.
-    num_proposals: of an example's `proposals`, [n, 4] yxyx edges in pixels of
-      the image, that take the place of anchors and RPN targets; 0 has none.
-    legacy_boxes: of the proposals, see `placement.place_boxes`.
-  """
+  """Parser for training and evaluation."""
 
   def __init__(self, *, input_size, min_level, max_level, num_scales,
                aspect_ratios, anchor_size, short_edge=(),
@@ -64,8 +53,22 @@ class Parser(official_parser.Parser):
                aug_scale_max=1.0, skip_crowd_during_training=True,
                max_num_instances=100, include_mask=True, mask_crop_size=112,
                aligned_masks=True, dtype='float32', pad_to=0,
-               anchor_boxes=None, pixels=image_scaling.Pixels(),
-               num_proposals=0, legacy_boxes=False):
+               anchor_boxes=None, pixels=None, num_proposals=0,
+               legacy_boxes=False):
+    """Keeps what to make of an example.
+
+    Args are those of Model Garden's Mask R-CNN parser of the same name, and:
+      input_size: [height, width] images are fitted into where `short_edge` is
+        empty.
+      short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
+        pad_to: see `configs.panet.Parser`.
+      anchor_boxes: makes the anchors instead of Model Garden's generator: takes
+        image_size and the five arguments from min_level to anchor_size.
+      pixels: how they are normalised; None is Model Garden's way.
+      num_proposals: of an example's `proposals`, [n, 4] yxyx edges in pixels of
+        the image, that take the place of anchors and RPN targets; 0 has none.
+      legacy_boxes: of the proposals, see `placement.place_boxes`.
+    """
     self._short_edge, self._long_edge = list(short_edge), long_edge
     self._short_edge_choices = list(short_edge_choices)
     self._by_edges = bool(short_edge or short_edge_choices)
@@ -81,7 +84,7 @@ class Parser(official_parser.Parser):
     self._anchor_boxes = (
         functools.partial(anchor_boxes, **anchor_fields) if anchor_boxes
         else anchor_ops.build_anchor_generator(**anchor_fields))
-    self._pixels = pixels
+    self._pixels = pixels or image_scaling.Pixels()
     self._num_proposals = num_proposals
     self._place_proposals = functools.partial(
         placement.place_proposals, most=num_proposals,
@@ -194,7 +197,7 @@ class Parser(official_parser.Parser):
 
     With several canvases it lies on the smallest one that has room for it.
     """
-    seeds = tf.random.experimental.stateless_split(data['random_seed'], 4)
+    seeds = tf.random.split(data['random_seed'], 4)
     image_size = tf.cast(tf.shape(data['image'])[:2], tf.float32)
     scale = self._train_scale(image_size, seeds[1])
     on_canvas = [functools.partial(
@@ -222,7 +225,7 @@ class Parser(official_parser.Parser):
     present = box_ops.get_non_empty_box_indices(pixels)
     pixels, classes = tf.gather(pixels, present), tf.gather(classes, present)
 
-    labels = {
+    labels: dict[str, Any] = {
         'image_info': image_info,
         'gt_boxes': self._pad(pixels),
         'gt_classes': self._pad(classes),

@@ -32,6 +32,7 @@ class Proposals:
     self._path, self._boxes = path, boxes
 
   def __len__(self) -> int:
+    """Number of images."""
     return len(self._boxes)
 
   def of(self, image_id: Any) -> np.ndarray:
@@ -128,8 +129,7 @@ def _best(where: str, xyxy: np.ndarray, scores: np.ndarray,
   return boxes[np.argsort(-scores, kind='stable')[:most]]
 
 
-def _check(where: str, problem: str, is_right: Iterable[bool],
-           boxes: np.ndarray):
+def _check(where, problem, is_right, boxes):
   for row in np.flatnonzero(~is_right)[:1]:
     raise errors.InputError(
         f'{where}: box {row}, {boxes[row].tolist()}, {problem}')

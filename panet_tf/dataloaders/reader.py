@@ -1,5 +1,6 @@
 """Model Garden's input reader, but for what is done to records as stored."""
 
+from typing import cast
 
 from official.core import input_reader
 import tensorflow as tf
@@ -26,7 +27,8 @@ class Reader(input_reader.InputReader):
 
   def _read_data_source(self, *args, **kwargs):
     """Caches records; Model Garden caches examples, scale and flip and all."""
-    dataset = super()._read_data_source(*args, **kwargs)
+    # Of records, so no dictionary of data sets.
+    dataset = cast(tf.data.Dataset, super()._read_data_source(*args, **kwargs))
     if self._cache:  # Then the data set has not been repeated so far.
       dataset = dataset.cache()
       if self._is_training:

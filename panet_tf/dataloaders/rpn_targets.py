@@ -63,7 +63,7 @@ class RPNTargets:
     foreground = tf.where(best >= match_threshold)[:, 0]
     background = tf.where(best < unmatched_threshold)[:, 0]
 
-    seeds = tf.random.experimental.stateless_split(seed, 2)
+    seeds = tf.random.split(seed, 2)
     positive = _draw(foreground, self._most_foreground, seeds[0])
     negative = _draw(
         background, self._batch_size - tf.size(positive), seeds[1])
@@ -91,9 +91,9 @@ class RPNTargets:
     # A level that was left out has no say, unless its bound is as good as what
     # an object has found elsewhere.
     sufficient = tf.reduce_all(compared | (bounds < values[:, tf.newaxis]))
-    everywhere = lambda: self._compare(boxes, tf.ones_like(compared))
     best, _, favourites = tf.cond(
-        sufficient, lambda: (best, values, favourites), everywhere)
+        sufficient, lambda: (best, values, favourites),
+        lambda: self._compare(boxes, tf.ones_like(compared)))
     return best, favourites
 
   def _compare(self, boxes, compared):
@@ -214,6 +214,6 @@ def _draw(indices, count, seed):
   n = tf.size(indices)
   count = tf.minimum(n, count)
   # The kernel takes no empty vector of ranks.
-  places = tf.random.experimental.index_shuffle(
+  places = tf.random.experimental.index_shuffle(  # pyright: ignore[reportAttributeAccessIssue] - it is there
       tf.range(tf.maximum(count, 1)), seed, tf.maximum(n - 1, 0))
   return tf.gather(indices, places[:count])

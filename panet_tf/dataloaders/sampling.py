@@ -67,8 +67,8 @@ def class_balanced(
         lambda record, number: (record, times(record, number)),
         num_parallel_calls=tf.data.AUTOTUNE)
     return dataset.flat_map(
-        lambda record, times: tf.data.Dataset.from_tensors(record).repeat(
-            times))
+        lambda record, times: tf.data.Dataset.from_tensors(  # pyright: ignore[reportArgumentType] - a pair comes as two arguments
+            record).repeat(times))
 
   return balance
 

@@ -70,17 +70,18 @@ def cityscapes_metrics(root, dataset, results, num_workers=None):
                    for overlap in _OVERLAPS]
                   for category in cityscapes.INSTANCE_CLASSES.values()])
   return {**_means(aps), 'per_class': {
-      name: _means(row) for name, row in zip(cityscapes.INSTANCE_CLASSES, aps, strict=True)}}
+      name: _means(row) for name, row in zip(
+          cityscapes.INSTANCE_CLASSES, aps, strict=True)}}
 
 
 def table(metrics):
   """A line per class and their mean, in percent; a dash where is no truth."""
-  cell = lambda value: '-' if value < 0 else f'{100 * value:.1f}'
-  rows = {'': {'AP': 'AP', 'AP50': 'AP50'}}
+  rows = {'': ['AP', 'AP50']}
   for name, values in {**metrics['per_class'], 'mean': metrics}.items():
-    rows[name] = {key: cell(values[key]) for key in ('AP', 'AP50')}
-  return '\n'.join(f'{name:<10}{row["AP"]:>7}{row["AP50"]:>7}'
-                   for name, row in rows.items())
+    rows[name] = ['-' if values[key] < 0 else f'{100 * values[key]:.1f}'
+                  for key in ('AP', 'AP50')]
+  return '\n'.join(f'{name:<10}{ap:>7}{ap50:>7}'
+                   for name, (ap, ap50) in rows.items())
 
 
 def _read_ids(path, image):

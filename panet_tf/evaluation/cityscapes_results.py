@@ -6,17 +6,14 @@ Shared by the metric and the exporter of a submission.
 import os
 import re
 
-from PIL import Image
-
 from panet_tf import errors
+from panet_tf.data import image_bytes
 from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 
 _FILE_NAME = re.compile(
     r'leftImg8bit/([\w-]+/[\w-]+)/([^\W_]+_\d{6}_\d{6})_leftImg8bit\.png',
     re.ASCII)
-# Pillow opens no larger image: nobody has masks of one.
-_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 IMAGES_PER_PROCESS = 25  # Fewer do not make up for its start.
 
 
@@ -53,11 +50,12 @@ def results_per_image(dataset, results):
     if not (image.get('height') and image.get('width')):
       raise errors.InputError(f'image {image["id"]!r} ({image["file_name"]}): '
                               'has no height and width, which masks need')
-    if image['height'] * image['width'] > _MOST_PIXELS:
+    # Pillow opens no larger image: nobody has masks of one.
+    if image['height'] * image['width'] > image_bytes.MOST_PIXELS:
       raise errors.InputError(
           f'image {image["id"]!r} ({image["file_name"]}): its size is '
           f'{image["width"]}x{image["height"]}; it should have at most '
-          f'{_MOST_PIXELS} pixels')
+          f'{image_bytes.MOST_PIXELS} pixels')
   for index, result in enumerate(results):
     if result['image_id'] not in images:
       raise errors.InputError(

@@ -130,7 +130,8 @@ def evaluate_category(truth, results, category, iou_type, limits):
     dataset.createIndex()
     datasets.append(dataset)
   # Its 'segm' would decode all masks; 'bbox' does those that may match.
-  evaluation = faster_coco_eval.COCOeval_faster(*datasets, 'bbox')
+  evaluation = faster_coco_eval.COCOeval_faster(
+      datasets[0], datasets[1], 'bbox')
   evaluation.params.maxDets = limits
   evaluation.evaluate()
   evaluation.accumulate()
@@ -156,7 +157,7 @@ def _annotations(instances, which, iou_type):
           zip(shapes, *columns, strict=True), 1)]
 
 
-def _rows(arrays, max_detections, category=_ALL):
+def _rows(arrays, max_detections, category: int | slice = _ALL):
   """The twelve numbers of COCO, of all categories or of one."""
   rows = {}
   for name, (array, iou, area, limit) in _ROWS.items():

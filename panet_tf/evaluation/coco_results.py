@@ -97,6 +97,6 @@ def detections_to_results(image_id, boxes, scores, labels, rles, category_ids):
       {'image_id': image_id, 'category_id': category_ids[label - 1],
        'bbox': box, 'score': score}
       for box, score, label in zip(boxes, scores, labels, strict=True)]
-  for result, rle in zip(results, rles or [], strict=True):
+  for result, rle in zip(results, rles or [], strict=False):
     result['segmentation'] = rle
   return results

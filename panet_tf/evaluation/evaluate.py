@@ -88,6 +88,7 @@ def _table(kind, rows):
   cells = ['-' if value < 0 else f'{100 * value:.1f}'
            for value in rows.values()]
   widths = [max(6, len(name) + 1) for name in rows]
-  line = lambda head, texts: f'{head:<5}' + ''.join(
-      f'{text:>{width}}' for text, width in zip(texts, widths, strict=True))
-  return line('', rows) + '\n' + line(kind, cells)
+  return '\n'.join(
+      f'{head:<5}' + ''.join(
+          f'{text:>{width}}' for text, width in zip(texts, widths, strict=True))
+      for head, texts in (('', rows), (kind, cells)))

@@ -45,8 +45,8 @@ class Options:
     if self.format == 'tftrt':
       raise errors.InputError(
           '--format=tftrt: TensorFlow has no TensorRT after 2.17; export '
-          '--format=saved_model, then run panet_tf/serving/formats/tensorrt.py on it '
-          f'in {tensorrt.CONTAINER} (docs/serving.md)')
+          '--format=saved_model, then run panet_tf/serving/formats/tensorrt.py '
+          f'on it in {tensorrt.CONTAINER} (docs/serving.md)')
     is_saved_model = self.format == 'saved_model'
     if not is_saved_model and self.input_type not in ('', 'tflite'):
       raise errors.InputError(

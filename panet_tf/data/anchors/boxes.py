@@ -71,6 +71,7 @@ class NetworkInput:
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
   def __str__(self):
+    """In words, for the report."""
     if self.short_edge:
       return (f'shorter edge {self.short_edge}, longer edge at most '
               f'{self.long_edge}' + (

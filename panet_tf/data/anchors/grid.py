@@ -25,6 +25,7 @@ class Anchors:
   anchor_size: float = 8.0
 
   def __post_init__(self):
+    """Raises InputError for what is not above 0."""
     if not (self.num_scales > 0 and self.anchor_size > 0
             and self.aspect_ratios and min(self.aspect_ratios) > 0):
       raise errors.InputError(
@@ -43,6 +44,7 @@ class Anchors:
         yield side * ratio**-0.5, side * ratio**0.5
 
   def __str__(self):
+    """The fields, as a person writes them."""
     ratios = ', '.join(map(str, self.aspect_ratios))
     return (f'num_scales {self.num_scales}, aspect_ratios [{ratios}], '
             f'anchor_size {self.anchor_size}')

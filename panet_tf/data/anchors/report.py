@@ -1,6 +1,5 @@
 """What `panet data anchors` says, to people and as a config file."""
 
-import contextlib
 import dataclasses
 import os
 
@@ -8,6 +7,7 @@ import numpy as np
 import yaml
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf.data.anchors import boxes as boxes_lib
 from panet_tf.data.anchors import grid
 
@@ -77,6 +77,7 @@ class Proposal:
       yield f'{kind + ":":10}{anchors}'
 
   def __str__(self):
+    """For people: boxes, IoU by COCO's sizes and a verdict."""
     height, width = self.boxes[2:] - self.boxes[:2]
     lines = [*self._made_from(), '',
              f'{"quantiles":16}' + ''.join(f'{q:>8}%' for q in _QUANTILES)]
@@ -112,15 +113,4 @@ class Proposal:
     fragment = yaml.safe_dump(
         {'task': {'model': {'anchor': fields}}}, sort_keys=False,
         default_flow_style=None)
-    temporary = f'{path}.{os.getpid()}.tmp'
-    try:
-      os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-      with open(temporary, 'w', encoding='utf-8') as f:
-        f.writelines(f'# {line}\n' for line in header)
-        f.write(fragment)
-      os.replace(temporary, path)
-    except OSError as e:
-      raise errors.InputError(f'{path}: cannot be written: {e.strerror}') from e
-    finally:
-      with contextlib.suppress(OSError):
-        os.remove(temporary)
+    files.write_text(path, [*(f'# {line}\n' for line in header), fragment])

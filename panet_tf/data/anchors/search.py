@@ -29,7 +29,7 @@ _MOST = 10  # Scales, and ratios: bounds the time of the search.
 
 
 def of_experiment(params):
-  """(Anchors, NetworkInput) of a configuration that `configs.experiments.read` gave.
+  """(Anchors, NetworkInput) of what `configs.experiments.read` gave.
 
   Raises:
     InputError: naming the field of anchors or canvases that is odd.
@@ -38,9 +38,7 @@ def of_experiment(params):
   parser = params.task.validation_data.parser
   edges = [*parser.short_edge, *parser.short_edge_choices]
   # They load TensorFlow, as whatever made `params` did.
-  # pylint: disable=g-import-not-at-top
   from panet_tf.configs import canvases as canvases_lib
-  # pylint: enable=g-import-not-at-top
   canvases = canvases_lib.parse_canvases(parser, is_training=False)
   return (
       Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
@@ -132,15 +130,16 @@ def _climb(score, point):
 
 
 def propose(annotations, num_scales=None, num_ratios=None, *,
-            default=Anchors(), network_input=NetworkInput()):
+            default=None, network_input=None):
   """Fits anchors to the boxes of a COCO instances file.
 
   Args:
     annotations: path of the JSON; crowds are left out, boxes clipped.
     num_scales: as in Anchors; None takes the default's, as for the next.
     num_ratios: number of aspect ratios.
-    default: Anchors to compare with.
-    network_input: NetworkInput; the scale at which boxes are measured.
+    default: Anchors to compare with; None is Model Garden's.
+    network_input: NetworkInput, the scale at which boxes are measured; None is
+      the paper's.
 
   Returns:
     Proposal.
@@ -148,6 +147,7 @@ def propose(annotations, num_scales=None, num_ratios=None, *,
   Raises:
     InputError: naming the option, or the file and the field or id.
   """
+  default, network_input = default or Anchors(), network_input or NetworkInput()
   num_scales = default.num_scales if num_scales is None else num_scales
   num_ratios = (
       len(default.aspect_ratios) if num_ratios is None else num_ratios)

@@ -6,6 +6,8 @@ an annotation. Two images or categories of one id have none: what refers to it
 may mean either.
 """
 
+import itertools
+
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
 from panet_tf.data.doctor import table as table_lib
@@ -169,7 +171,7 @@ def check_references(annotations, field, table, were_strings):
 def check_gaps(categories):
   """Notes numbers that no category has; COCO itself has ten such gaps."""
   ids = sorted(entry['id'] for _, entry in categories.alive())
-  gaps = [(a + 1, b - 1) for a, b in zip(ids, ids[1:], strict=True) if b - a > 1]
+  gaps = [(a + 1, b - 1) for a, b in itertools.pairwise(ids) if b - a > 1]
   if gaps:
     first = ', '.join(str(a) if a == b else f'{a}-{b}' for a, b in gaps[:8])
     categories.find(

@@ -6,6 +6,7 @@ Runs in worker processes, so nothing here imports TensorFlow.
 import dataclasses
 import os
 
+from PIL import ExifTags
 from PIL import Image
 
 from panet_tf import errors
@@ -14,9 +15,6 @@ from panet_tf.data import parallel
 from panet_tf.data import segmentation
 from panet_tf.data.doctor import table
 
-_EXIF_ORIENTATION = 0x0112
-# Where Pillow, and with it the converter, takes an image for an attack.
-_MOST_PIXELS = 2 * Image.MAX_IMAGE_PIXELS
 _IMAGES_PER_TASK = 16
 
 
@@ -59,7 +57,7 @@ def check(images, segmentations, image_dir=None, num_workers=None):
 
 def _check_stated(images, position):
   """Defects of `width` and `height`, {field: (kind, detail)}."""
-  defects = {}
+  defects, most = {}, image_bytes.MOST_PIXELS
   for side in ('width', 'height'):
     value = images.entries[position].get(side)
     if isinstance(value, float) and 0 < value < 1e9 and value.is_integer():
@@ -69,11 +67,11 @@ def _check_stated(images, position):
       defects[side] = 'missing-size', f'no {side}'
     elif not table.is_finite(value):
       defects[side] = 'nan', f'{side} is {table.brief(value)}'
-    elif not (segmentation.is_int(value) and 0 < value <= _MOST_PIXELS):
+    elif not (segmentation.is_int(value) and 0 < value <= most):
       defects[side] = 'bad-size', f'{side} is {table.brief(value)}'
   entry = images.entries[position]
-  if not defects and entry['width'] * entry['height'] > _MOST_PIXELS:
-    detail = f'more than {_MOST_PIXELS} pixels'
+  if not defects and entry['width'] * entry['height'] > most:
+    detail = f'more than {most} pixels'
     defects = dict.fromkeys(('width', 'height'), ('bad-size', detail))
   return defects
 
@@ -118,12 +116,12 @@ def _probed(images, image_dir, num_workers):
   parts = [todo[i:i + _IMAGES_PER_TASK]
            for i in range(0, len(todo), _IMAGES_PER_TASK)]
   results = parallel.with_progress(
-      _probe, [(image_dir, part) for part in parts], num_workers,
+      probe, [(image_dir, part) for part in parts], num_workers,
       num_images=[len(part) for part in parts])
   return {position: file for result in results for position, file in result}
 
 
-def _probe(image_dir, part):
+def probe(image_dir, part):
   """[(position, File)], each file read to its end as the converter would."""
   return [(position, _file(image_dir, name)) for position, name in part]
 
@@ -140,6 +138,6 @@ def _file(image_dir, name):
                         f'{table.brief(name)}: {reason}'))
   with Image.open(path) as pixels:
     orientation = (1 if pixels.format == 'TIFF'  # Turned by Pillow itself.
-                   else pixels.getexif().get(_EXIF_ORIENTATION, 1))
+                   else pixels.getexif().get(ExifTags.Base.Orientation, 1))
   return File(width, height,
               orientation if orientation in range(2, 9) else 1)

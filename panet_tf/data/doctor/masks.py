@@ -79,7 +79,7 @@ def _check_mask(table, position, size):
     table.reject(_kind(value, kind), position,
                  str(e).partition('`segmentation` ')[2])
     return None
-  if not coco_mask.area(rle):
+  if rle is None or not coco_mask.area(rle):
     table.reject('empty-mask', position, '')
     return None
   return rle

@@ -1,10 +1,10 @@
 """The repaired file, and the list of all that was changed for it."""
 
-import contextlib
 import json
 import os
 
 from panet_tf import errors
+from panet_tf import files
 
 
 def changes_path(path):
@@ -37,47 +37,34 @@ def write(path, dataset, tables):
   Raises:
     InputError: they cannot be written.
   """
-  temporary = {target: f'{target}.{os.getpid()}.tmp'
-               for target in (changes_path(path), path)}
+  counts = {}
+  files.make_folder(os.path.dirname(path) or '.')
   try:
-    os.makedirs(os.path.dirname(path) or '.', exist_ok=True)
-    with _open(temporary[changes_path(path)]) as f:
-      for table in tables.values():
-        f.writelines(json.dumps(line) + '\n' for line in table.log())
-    with _open(temporary[path]) as f:
-      counts = _write_dataset(f, dataset, tables)
-    for target, name in temporary.items():
-      os.replace(name, target)
-  except OSError as e:
-    raise errors.InputError(f'{path}: cannot be written: {e.strerror}') from e
+    with files.written_whole(path) as temporary:
+      with open(temporary, 'w', encoding='utf-8') as f:
+        f.writelines(_text(dataset, tables, counts))
+      files.write_text(changes_path(path), (
+          json.dumps(line) + '\n' for table in tables.values()
+          for line in table.log()))
   except RecursionError as e:
-    raise errors.InputError(f'{path}: cannot be written: a field beside '
-                            '`images` is nested too deep') from e
-  finally:
-    for name in temporary.values():
-      with contextlib.suppress(OSError):
-        os.remove(name)
+    raise errors.InputError(
+        f'{path}: cannot be written: a field beside `images` is nested too '
+        'deep') from e
   return counts
 
 
-def _open(path):
-  return open(path, 'w', encoding='utf-8')
-
-
-def _write_dataset(f, dataset, tables):
-  """Writes entry by entry: the text of all of COCO takes gigabytes."""
-  counts = {}
-  f.write('{')
+def _text(dataset, tables, counts):
+  """Yields JSON entry by entry: the text of all of COCO takes gigabytes."""
+  yield '{'
   for i, (key, value) in enumerate(dataset.items()):
-    f.write(f'{"," if i else ""}\n{json.dumps(key)}: ')
+    yield f'{"," if i else ""}\n{json.dumps(key)}: '
     if key not in tables:
-      f.write(json.dumps(value))
+      yield json.dumps(value)
       continue
     counts[key] = 0
-    f.write('[')
+    yield '['
     for _, entry in tables[key].alive():
-      f.write(f'{"," if counts[key] else ""}\n{json.dumps(entry)}')
+      yield f'{"," if counts[key] else ""}\n{json.dumps(entry)}'
       counts[key] += 1
-    f.write(']')
-  f.write('}\n')
-  return counts
+    yield ']'
+  yield '}\n'

@@ -69,6 +69,7 @@ class Report:
         'has_errors': self.has_errors, 'changes': changes}
 
   def __str__(self):
+    """For people: findings, ledger, summary and a verdict."""
     return '\n'.join([
         *self._head(), *self._defects(), '', *self._ledger(), '',
         *_summary_lines(self.summary), '', self._verdict()])

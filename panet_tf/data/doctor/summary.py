@@ -1,6 +1,7 @@
 """What a COCO file holds, in numbers for people."""
 
 import collections
+import itertools
 import statistics
 
 # Sides in pixels of squares of the areas; COCO's small ends at 32, its medium
@@ -51,4 +52,5 @@ def _areas(annotations):
   for annotation in annotations:
     counts[sum(annotation['area'] >= side**2 for side in _AREA_SIDES)] += 1
   return [{'from_side': low, 'to_side': high, 'count': count}
-          for low, high, count in zip(limits, limits[1:], counts, strict=True)]
+          for (low, high), count in zip(
+              itertools.pairwise(limits), counts, strict=True)]

@@ -67,6 +67,7 @@ class Table:
   """One list of the file (`images`, ...), repaired entry by entry."""
 
   def __init__(self, name, entries):
+    """Copies the list `entries`, of the file's field `name`."""
     self.name = name
     self.entries = list(entries)
     self.findings = collections.defaultdict(Finding)

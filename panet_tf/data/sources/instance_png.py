@@ -21,6 +21,7 @@ from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
+from panet_tf.data import segmentation
 
 
 def image_entry(root, file_name):
@@ -82,7 +83,7 @@ def annotations(path, image, category_of):
           'category_id': category[0], 'iscrowd': category[1],
           'area': int(np.sum(stops - starts)),
           'bbox': coco_mask.toBbox(rle).tolist(),
-          'segmentation': rle | {'counts': rle['counts'].decode('ascii')}})
+          'segmentation': segmentation.as_json(rle)})
   return found
 
 
@@ -115,7 +116,7 @@ def _opened(path, formats):
       yield pixels
   except Image.DecompressionBombError as e:
     raise errors.InputError(
-        f'{path}: larger than {2 * Image.MAX_IMAGE_PIXELS} pixels') from e
+        f'{path}: larger than {image_bytes.MOST_PIXELS} pixels') from e
   except errors.InputError:
     raise
   except image_bytes.IMAGE_ERRORS as e:
@@ -137,7 +138,8 @@ def _runs(ids):
   values = columns[starts]
   order = np.argsort(values, kind='stable')
   found, first = np.unique(values[order], return_index=True)
-  for value, runs in zip(found.tolist(), np.split(order, first[1:]), strict=True):
+  for value, runs in zip(
+      found.tolist(), np.split(order, first[1:]), strict=True):
     yield value, starts[runs], stops[runs]
 
 
@@ -148,8 +150,7 @@ def _rle(starts, stops, shape):
   counts = np.diff(edges, prepend=0, append=height * width)
   if not counts[-1]:
     counts = counts[:-1]  # As pycocotools writes a mask that ends in ones.
-  return coco_mask.frPyObjects(
-      {'size': [height, width], 'counts': counts}, height, width)
+  return segmentation.of_runs(counts, height, width)
 
 
 def listed(root, pattern):
@@ -190,6 +191,7 @@ class Conversion:
   lines: list = dataclasses.field(default_factory=list)
 
   def __str__(self):
+    """A line for each split, and what to do next."""
     return '\n'.join(self.lines)
 
 

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from panet_tf import errors
 from panet_tf import files
+from panet_tf.data import segmentation
 from panet_tf.data import tfrecord
 
 SHAPES = ('circle', 'square', 'triangle', 'star')
@@ -70,7 +71,7 @@ def _write_scene(image_dir, dataset, number, seed, image_size):
                                image_size)
   file_name = f'{number:06d}.png'
   with open(os.path.join(image_dir, file_name), 'wb') as f:
-    f.write(cv2.imencode('.png', image[..., ::-1])[1])
+    f.write(cv2.imencode('.png', image[..., ::-1])[1].tobytes())
   dataset['images'].append({'id': number, 'file_name': file_name,
                             'height': image_size, 'width': image_size})
   for label, mask in zip(labels, masks, strict=True):
@@ -79,8 +80,7 @@ def _write_scene(image_dir, dataset, number, seed, image_size):
         'id': len(dataset['annotations']) + 1, 'image_id': number,
         'category_id': label, 'iscrowd': 0, 'area': int(mask.sum()),
         'bbox': coco_mask.toBbox(rle).tolist(),
-        'segmentation': {'size': rle['size'],
-                         'counts': rle['counts'].decode('ascii')}})
+        'segmentation': segmentation.as_json(rle)})
 
 
 def scene(rng, size):

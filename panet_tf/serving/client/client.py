@@ -35,7 +35,6 @@ def open_server(url: str, timeout: float):
   """
   if url.startswith('grpc://'):
     try:
-      # pylint: disable-next=g-import-not-at-top
       from panet_tf.serving.client import grpc
     except ImportError as e:
       raise errors.InputError(
@@ -91,9 +90,10 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
       break
     # The answer has category ids where a predictor has labels.
     ids, index = np.unique(found['detection_classes'], return_inverse=True)
+    height, width, _ = image.shape
     results += outputs.results(
         dict(found, detection_classes=index + 1), os.path.basename(path),
-        *image.shape[:2], ids.tolist())
+        height, width, ids.tolist())
     outputs.draw(image, found, names, score_threshold, pictures[path])
   files.write_json(os.path.join(output_dir, image_files.PREDICTIONS), results)
   print(f'{len(results)} detections in {len(paths) - len(failed)} of '

@@ -48,7 +48,7 @@ class GrpcServer:
   def predict(self, signature: str,
               inputs: list[bytes] | np.ndarray) -> dict[str, np.ndarray]:
     """`wire.OUTPUTS` of a signature; see `rest_wire.RestServer.predict`."""
-    request = predict_pb2.PredictRequest()
+    request = predict_pb2.PredictRequest()  # pyright: ignore[reportAttributeAccessIssue] - the module makes its classes at import
     request.model_spec.name = self._name
     request.model_spec.signature_name = signature
     if self._version:

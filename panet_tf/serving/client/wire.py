@@ -88,7 +88,8 @@ def _array(outputs, name, kinds, *shape):
     raise RefusedError(f'{name} of the answer is not an array') from e
   expected = (1, *shape)
   fits = array.dtype.kind in kinds and array.ndim == len(expected) and all(
-      size in (None, actual) for size, actual in zip(expected, array.shape, strict=True))
+      size in (None, actual)
+      for size, actual in zip(expected, array.shape, strict=True))
   if not fits:
     raise RefusedError(
         f'{name} of the answer is {array.dtype} {list(array.shape)}; expected '

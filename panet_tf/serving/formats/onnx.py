@@ -48,8 +48,8 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     InputError: tf2onnx is not installed, or the weights are beyond 2 GB.
   """
   try:
-    import onnx  # pylint: disable=import-outside-toplevel
-    import tf2onnx  # pylint: disable=import-outside-toplevel
+    import onnx
+    import tf2onnx
   except ImportError as e:
     raise errors.InputError(
         f'ONNX needs {e.name}: pip install "panet_tf[onnx]"') from e
@@ -143,7 +143,7 @@ def op_counts(path: str) -> dict[str, int]:
   Returns:
     {op type: count}; ops beyond ONNX's default domain as 'domain.type'.
   """
-  import onnx  # pylint: disable=import-outside-toplevel
+  import onnx
   counts = collections.Counter()
   graphs = [onnx.load(path, load_external_data=False).graph]
   while graphs:

@@ -34,7 +34,7 @@ def placeholder(features: tf.Tensor, boxes: tf.Tensor, output_size: int,
   if not aligned:
     # The handler shifts by half a cell: not here. A box is at least one cell.
     # ONNX leaves it to runtimes whether its mode without shift does that.
-    start, end = boxes[..., :2], boxes[..., 2:]
+    start, end = tf.split(boxes, 2, -1)
     boxes = tf.concat([start, tf.maximum(end, start + 1.0)], -1) + 0.5
   batch, num_boxes = tf.shape(boxes)[0], tf.shape(boxes)[1]
   pooled = tf.image.crop_and_resize(
@@ -48,6 +48,9 @@ def placeholder(features: tf.Tensor, boxes: tf.Tensor, output_size: int,
 
 class _Placeholders:
   """Pools with `placeholder`; for a pooling layer to inherit from first."""
+  crop_size: int
+  sampling_ratio: int
+  aligned: bool
 
   def _align(self, features, boxes):
     return [
@@ -79,7 +82,7 @@ def _roi_align(graph, node, unused_name, unused_args):
   boxes of any size. output_half_pixel, which does not shift, also widens boxes
   to one cell in the runtimes.
   """
-  import onnx  # pylint: disable=import-outside-toplevel
+  import onnx
   image, boxes, image_index, _ = node.input
   height, width = (int(x) for x in node.inputs[3].get_tensor_value())
   ratio = node.get_attr_value('extrapolation_value')

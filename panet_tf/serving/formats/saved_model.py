@@ -5,6 +5,7 @@ their Python classes back.
 """
 
 import tempfile
+from typing import Any
 
 import tensorflow as tf
 
@@ -58,14 +59,15 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   }
   if input_type == NETWORK_INPUT:
     specs[NETWORK_INPUT] = [
-        tf.TensorSpec(spec.shape, spec.dtype, name) for spec, name in zip(
-            functions.network_input(batch_size), ('inputs', 'image_info'), strict=True)]
+        tf.TensorSpec(spec.shape, spec.dtype, name)
+        for spec, name in zip(functions.network_input(batch_size),
+                              ('inputs', 'image_info'), strict=True)]
   signatures = {
       name: tf.function(getattr(functions, name), input_signature=spec
                        ).get_concrete_function()
       for name, spec in specs.items()}
   signatures['serving_default'] = signatures[input_type]
-  holder = tf.Module(name='panet')
+  holder: Any = tf.Module(name='panet')  # Tracks any attribute.
   holder.weights = list(module.model.variables)
   with tempfile.TemporaryDirectory() as assets:
     holder.assets = [tf.saved_model.Asset(path)
@@ -109,7 +111,10 @@ class _Signatures:
   def _detect(self, inputs, decode, shape):
     parser = self._module.parser
     place = parser.predict_image if parser.pad_to else parser.eval_image
-    on_canvas = lambda image: place(decode(tf.ensure_shape(image, shape)))
+
+    def on_canvas(image):
+      return place(decode(tf.ensure_shape(image, shape)))
+
     run = self._one_by_one if parser.pad_to else self._together
     return self._finished(run(inputs, on_canvas))
 

@@ -242,7 +242,6 @@ def _signature(saved_model, signature):
 
 def _converter_class():
   """TrtGraphConverterV2, or Error where it cannot work."""
-  # pylint: disable=g-import-not-at-top
   try:
     from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
     from tensorflow.python.compiler.tensorrt import trt_convert
@@ -286,7 +285,7 @@ def _moved_whole(folder):
 
 def main(argv: Sequence[str]) -> int:
   """The command line; 2 for what `Error` tells."""
-  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+  parser = argparse.ArgumentParser(description=str(__doc__).partition('\n')[0])
   add = parser.add_argument
   add('--saved_model', required=True)
   add('--output_dir', required=True)

@@ -84,7 +84,7 @@ def write_warmup(folder: str, requests: Mapping[str, Any]):
   os.makedirs(os.path.dirname(path), exist_ok=True)
   with open(path, 'wb') as f:
     for signature, inputs in requests.items():
-      log = prediction_log_pb2.PredictionLog()
+      log = prediction_log_pb2.PredictionLog()  # pyright: ignore[reportAttributeAccessIssue] - the module makes its classes at import
       request = log.predict_log.request
       request.model_spec.name = MODEL
       request.model_spec.signature_name = signature

@@ -7,6 +7,7 @@ TensorFlow and its "Flex" kernels: one image on a canvas of fixed size.
 import collections
 from collections.abc import Iterable
 import itertools
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 import numpy as np
@@ -94,7 +95,7 @@ def _convert(module, canvas) -> bytes:
 
   # The module itself would be saved with the calls of every Keras layer, which
   # takes longer than everything else.
-  weights = tf.Module()
+  weights: Any = tf.Module()  # Tracks any attribute.
   weights.variables_of_model = module.model.variables
   converter = tf.lite.TFLiteConverter.from_concrete_functions(
       [serve.get_concrete_function()], weights)
@@ -103,7 +104,7 @@ def _convert(module, canvas) -> bytes:
 
 def _count(content: bytes) -> dict[str, int]:
   """`op_counts` of a file's content."""
-  model = schema.Model.GetRootAs(content)
+  model: Any = schema.Model.GetRootAs(content)  # Nothing optional is missing.
   codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
   graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
   return dict(collections.Counter(
@@ -112,7 +113,7 @@ def _count(content: bytes) -> dict[str, int]:
   ).most_common())
 
 
-def _name(code: schema.OperatorCode) -> str:
+def _name(code: Any) -> str:
   builtin = schema.BuiltinOperator
   # Files from before 2020 have their number in the other field.
   number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())

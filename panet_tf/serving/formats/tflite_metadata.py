@@ -52,23 +52,21 @@ def add_metadata(model: bytes, info: model_info.ModelInfo) -> bytearray:
   Returns:
     The same, with the entry.
   """
-  content = flatbuffer_utils.read_model_from_bytearray(model)
+  # Nothing that is optional in any file is missing in a converter's.
+  content: Any = flatbuffer_utils.read_model_from_bytearray(model)
   signature = content.signatureDefs[0]
   names = {tensor.tensorIndex: tensor.name.decode()
            for tensor in [*signature.inputs, *signature.outputs]}
   graph = content.subgraphs[signature.subgraphIndex]
   data = _metadata([names[index] for index in graph.inputs],
                    [names[index] for index in graph.outputs], info)
-  buffer = schema.BufferT()
-  buffer.data = np.frombuffer(data, np.uint8)
-  entry = schema.MetadataT()
-  entry.name, entry.buffer = ENTRY, len(content.buffers)
-  content.buffers.append(buffer)
+  entry = schema.MetadataT(name=ENTRY, buffer=len(content.buffers))
+  content.buffers.append(schema.BufferT(data=np.frombuffer(data, np.uint8)))
   content.metadata = [*(content.metadata or []), entry]
   return flatbuffer_utils.convert_object_to_bytearray(content)
 
 
-def append_files(model: bytes, info: model_info.ModelInfo) -> bytes:
+def append_files(model: bytes | bytearray, info: model_info.ModelInfo) -> bytes:
   """A model with the files that its metadata names, as any unzip reads them."""
   file = io.BytesIO(model)
   # Stored, not compressed: runtimes read the files in place.
@@ -95,17 +93,17 @@ def _metadata(inputs: list[str], outputs: list[str],
 
 def _tensor(name: str, info: model_info.ModelInfo) -> dict[int, Any]:
   """TensorMetadata."""
-  kind, properties = _FEATURE, {}
-  tensor = {0: name, 1: _DESCRIPTIONS[name]}
+  kind, properties = _FEATURE, dict[int, Any]()
+  tensor: dict[int, Any] = {0: name, 1: _DESCRIPTIONS[name]}
   if name == 'inputs':
     kind, properties = _IMAGE, {0: 1}  # RGB.
     rule = info.preprocessing
-    normalization = {0: np.float32(rule.mean), 1: np.float32(rule.stddev)}
-    tensor[4] = [{0: 1, 1: normalization}]
+    mean, stddev = np.array([rule.mean, rule.stddev], np.float32)
+    tensor[4] = [{0: 1, 1: {0: mean, 1: stddev}}]
   elif name.startswith('detection_boxes'):
     # Where to find left, top, right and bottom; edges; 0..1 or pixels.
     kind, properties = _BOXES, {
-        0: np.uint32([1, 0, 3, 2]), 1: 1,
+        0: np.array([1, 0, 3, 2], np.uint32), 1: 1,
         2: 0 if name.endswith('normalized') else 1}
   elif name == 'detection_classes':
     # By label, not by the tensor's values: those are category ids.

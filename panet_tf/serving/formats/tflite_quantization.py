@@ -52,9 +52,9 @@ def quantize(model: bytes, quant_type: str, rule: preprocessing.Preprocessing,
       quant_type == INT8) else None
   quantizer = quantizer_lib.Quantizer(model, recipe.get_quantization_recipe())
   with contextlib.redirect_stderr(io.StringIO()):  # A bar of half a second.
-    return bytes(quantizer.quantize(
-        ranges, enable_progress_bar=False,
-        enable_progress_report=False).quantized_model)
+    done = quantizer.quantize(
+        ranges, enable_progress_bar=False, enable_progress_report=False)
+  return bytes(done.quantized_model or b'')
 
 
 def _recipe(quant_type: str) -> recipe_manager.RecipeManager:

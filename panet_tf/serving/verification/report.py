@@ -155,4 +155,5 @@ def _peak_rss_mib():
   except OSError:
     return None
   # Not `getrusage`: a child starts there with the peak of its parent.
-  return round(int(re.search(r'VmHWM:\s*(\d+) kB', status).group(1)) / 1024, 1)
+  found = re.search(r'VmHWM:\s*(\d+) kB', status)
+  return round(int(found[1]) / 1024, 1) if found else None

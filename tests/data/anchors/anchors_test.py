@@ -275,12 +275,12 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
   with monkeypatch.context() as m:
     m.setattr('os.replace', lambda *_: (_ for _ in ()).throw(
         OSError(28, 'No space left on device')))
-    with pytest.raises(InputError, match='anchors.yaml: .* No space left'):
+    with pytest.raises(InputError, match='anchors.yaml: No space left'):
       result.write(str(output))
   assert output.read_text() == 'old'
   with pytest.raises(InputError, match='would overwrite the annotations'):
     result.write(path)
-  with pytest.raises(InputError, match='cannot be written'):
+  with pytest.raises(InputError, match='expected a f'):
     result.write(str(tmp_path))
   assert {p.name for p in tmp_path.iterdir()} == {'a.json', 'anchors.yaml'}
 
