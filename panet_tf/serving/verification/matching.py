@@ -50,7 +50,7 @@ def measure(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
   """
   same, changed = pair(reference, exported)
   sides = [{key: value[index] for key, value in detections.items()}
-           for detections, index in zip((reference, exported), same.T, strict=True)]
+           for detections, index in zip((reference, exported), same.T)]
   boxes, scores = ([side[key].astype(np.float64) for side in sides]
                    for key in ('detection_boxes', 'detection_scores'))
   figures = {

@@ -209,7 +209,7 @@ def _summarize(measured, names, tolerance, threshold):
   if not any(side.any() for sides in shown for side in sides):
     compared = f'no score reaches {threshold:g}: best {_BEST} of each image'
     shown = [_best(image.scores) for image in measured]
-  found = [_of_image(*each, tolerance) for each in zip(measured, shown, strict=True)]
+  found = [_of_image(*each, tolerance) for each in zip(measured, shown)]
   values, worst = {}, {}
   for name in _SHARES:
     hits, of = np.array([image[name] for image in found]).reshape(-1, 2).T
@@ -239,7 +239,7 @@ def _best(scores):
 
 def _of_image(pairs, shown, tolerance):
   """Shares of one image as (hits, of), and figures of the pairs shown."""
-  sides = [side[index] for side, index in zip(shown, pairs.same.T, strict=True)]
+  sides = [side[index] for side, index in zip(shown, pairs.same.T)]
   kept = sides[0] | sides[1]
   good = np.ones(len(kept), bool)
   for key, value in pairs.figures.items():

@@ -129,7 +129,7 @@ def test_failed_write_leaves_the_old_json(tmp_path, monkeypatch):
   def full(*_, **__):
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr('json.dump', full)
+  monkeypatch.setattr('os.replace', full)
   with pytest.raises(InputError, match='No space left'):
     shapes.make_shapes(str(tmp_path / 'a'), 2, 1, image_size=64)
   assert (tmp_path / 'a.json').read_bytes() == before
