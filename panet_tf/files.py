@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 from typing import Any
 
 import yaml
@@ -41,6 +42,36 @@ def written_whole(path: str) -> Iterator[str]:
   finally:
     with contextlib.suppress(OSError):
       os.remove(temporary)
+
+
+def check_new_folder(path: str):
+  """Raises InputError if there is something at `path` but an empty folder."""
+  if os.path.exists(path) and not (os.path.isdir(path)
+                                   and not os.listdir(path)):
+    raise errors.InputError(f'{path}: is not empty; expected a new folder')
+
+
+@contextlib.contextmanager
+def folder_written_whole(path: str) -> Iterator[str]:
+  """Yields a temporary folder that becomes `path` in the end.
+
+  Raises:
+    InputError: `path` is there already and not empty, or cannot be written.
+      Whatever fails, no file is left.
+  """
+  path = os.path.realpath(path)  # A link's target is what can be replaced.
+  check_new_folder(path)
+  make_folder(os.path.dirname(path))
+  temporary = f'{path}.{os.getpid()}.tmp'
+  try:
+    os.mkdir(temporary)
+    yield temporary
+    os.replace(temporary, path)
+  except OSError as e:
+    raise errors.InputError(
+        f'{path}: {e.strerror or e}; expected a folder to write to') from e
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def read_json(path: str) -> Any:

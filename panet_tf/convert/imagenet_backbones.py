@@ -10,7 +10,7 @@ last is written beside them, where `task.initialize` looks for it.
                .pth with torchvision's keys (resnet50_caffe.pth of the release)
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 import itertools
 import os
 from typing import Any
@@ -21,6 +21,7 @@ import yaml
 
 from panet_tf import errors
 from panet_tf import factory
+from panet_tf import files
 from panet_tf import runs
 from panet_tf.configs import panet as panet_config
 from panet_tf.convert import sources
@@ -44,7 +45,7 @@ def convert(source: str, path: str, output_dir: str) -> dict[str, Any]:
     InputError: an unknown source, a damaged file, one with code in it, or of no
       ResNet; nothing is written.
   """
-  weights.check_new_folder(output_dir)
+  files.check_new_folder(output_dir)
   opened = sources.read(source, path)
   model = panet_config.PANet(include_mask=False, num_classes=2)
   fields = {
@@ -56,7 +57,7 @@ def convert(source: str, path: str, output_dir: str) -> dict[str, Any]:
   document = {'task': {
       'init_checkpoint': os.path.abspath(output_dir),
       'init_checkpoint_modules': 'backbone', 'model': fields}}
-  with weights.folder_written_whole(output_dir) as folder:
+  with files.folder_written_whole(output_dir) as folder:
     tf.train.Checkpoint(backbone=backbone).save(os.path.join(folder, 'ckpt'))
     with open(os.path.join(folder, runs.BACKBONE), 'w',
               encoding='utf-8') as f:
@@ -74,7 +75,7 @@ def set_weights(backbone: Any, opened: sources.Source, path: str):
   """
   kinds = {'oihw': weights.conv, 'hwio': weights.as_it_is}
   entries, norms = [], []
-  for place, conv in _places(backbone):
+  for place, conv in sources.places(backbone):
     keys = opened.keys(place)
     entries.append(kinds[opened.layout](keys.kernel, conv.conv.kernel))
     arrays = {name: weights.Value(key, tuple(conv.norm.gamma.shape))
@@ -105,17 +106,6 @@ def _set_norm(norm, given: Mapping[str, np.ndarray], epsilon: float):
   norm.beta.assign(beta)
   norm.moving_mean.assign(np.broadcast_to(mean, gamma.shape))
   norm.moving_variance.assign(variance)
-
-
-def _places(backbone) -> Iterator[tuple[sources.Place, Any]]:
-  """Every `ConvNorm` of a ResNet, and where it is."""
-  yield sources.STEM, backbone.stem
-  for level, blocks in backbone.stages.items():
-    for i, block in enumerate(blocks):
-      names = ['conv1', 'conv2'] + ['conv3'] * block.bottleneck + [
-          'shortcut'] * block.projection
-      for name in names:
-        yield sources.Place(int(level), i, name), getattr(block, name)
 
 
 def architecture(opened: sources.Source, path: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from panet_tf.configs import experiments
 from panet_tf.configs import official_release
 from panet_tf.configs import panet as panet_config
 from panet_tf.convert import coco_categories
+from panet_tf.convert import sources
 from panet_tf.convert import torch_file
 from panet_tf.convert import weights
 from panet_tf.modeling import panet_model
@@ -54,12 +55,12 @@ def convert(checkpoint: str, config: str, output_dir: str,
       nothing is written.
   """
   params = read_params(config, params_override)
-  weights.check_new_folder(output_dir)
+  files.check_new_folder(output_dir)
   arrays = torch_file.state_dict(checkpoint, 'model')
   model_config = cast(panet_config.PANet, params.task.model)  # Never None.
   model = factory.build_panet(model_config)
   set_weights(model, arrays, checkpoint)
-  with weights.folder_written_whole(output_dir) as folder:
+  with files.folder_written_whole(output_dir) as folder:
     # As a trainer saves: `init_checkpoint_modules` finds its parts.
     tf.train.Checkpoint(model=model, **model.checkpoint_items).save(
         os.path.join(folder, 'ckpt'))
@@ -112,7 +113,7 @@ def set_weights(model: panet_model.PANetModel, arrays: Any, path: str):
     InputError: see `weights.assign`.
   """
   weights.assign(list(entries(model)), arrays, path)
-  for conv in _backbone_convs(model.backbone):
+  for _, conv in sources.places(model.backbone):
     # An affine pair: (x - 0) / sqrt(variance + epsilon) is x.
     conv.norm.moving_mean.assign(np.zeros(conv.norm.moving_mean.shape))
     conv.norm.moving_variance.assign(np.full(
@@ -129,26 +130,17 @@ def entries(model: panet_model.PANetModel) -> Iterator[weights.Entry]:
     yield from mask_head_entries(model.mask_head)
 
 
-def _backbone_convs(backbone):
-  yield backbone.stem
-  for blocks in backbone.stages.values():
-    for block in blocks:
-      yield from (block.conv1, block.conv2, block.conv3)
-      if block.projection:
-        yield block.shortcut
-
-
 def backbone_entries(backbone, prefix):
   """Of the ResNet, whose keys begin with `prefix`."""
-  yield from _conv(backbone.stem, f'{prefix}.res1.conv1', f'{prefix}.res1.bn1')
-  for level, blocks in backbone.stages.items():
-    for i, block in enumerate(blocks):
-      key = f'{prefix}.res{level}.{i}'
-      for j, conv in enumerate((block.conv1, block.conv2, block.conv3), 1):
-        yield from _conv(conv, f'{key}.conv{j}', f'{key}.bn{j}')
-      if block.projection:
-        yield from _conv(
-            block.shortcut, f'{key}.downsample.0', f'{key}.downsample.1')
+  for place, conv in sources.places(backbone):
+    if place == sources.STEM:
+      names = 'res1.conv1', 'res1.bn1'
+    elif place.name == 'shortcut':
+      names = [f'res{place.stage}.{place.block}.downsample.{i}' for i in (0, 1)]
+    else:
+      names = [f'res{place.stage}.{place.block}.{kind}{place.name[-1]}'
+               for kind in ('conv', 'bn')]
+    yield from _conv(conv, *(f'{prefix}.{name}' for name in names))
 
 
 def neck_entries(decoder, prefix):

@@ -1,6 +1,6 @@
 """Who trained a classifier: names of its weights, and what it is fed with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import re
 from typing import Any
@@ -33,6 +33,17 @@ class Place:
 
 
 STEM = Place(1, 0, 'stem')
+
+
+def places(backbone: Any) -> Iterator[tuple[Place, Any]]:
+  """Every `ConvNorm` of one of our ResNets, and where it is."""
+  yield STEM, backbone.stem
+  for level, blocks in backbone.stages.items():
+    for i, block in enumerate(blocks):
+      names = ['conv1', 'conv2'] + ['conv3'] * block.bottleneck + [
+          'shortcut'] * block.projection
+      for name in names:
+        yield Place(int(level), i, name), getattr(block, name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,18 +4,14 @@
 skips what it does not know, and a typing error then costs points of AP.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import os
-import shutil
 from typing import cast
 
 import numpy as np
 import tensorflow as tf
 
 from panet_tf import errors
-from panet_tf import files
 
 _MOST_NAMES = 6
 
@@ -134,33 +130,3 @@ def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
 def _listed(keys: list[str]) -> str:
   more = len(keys) - _MOST_NAMES
   return ', '.join(keys[:_MOST_NAMES]) + f', and {more} more' * (more > 0)
-
-
-def check_new_folder(path: str):
-  """Raises InputError if there is something at `path` but an empty folder."""
-  if os.path.exists(path) and not (os.path.isdir(path)
-                                   and not os.listdir(path)):
-    raise errors.InputError(f'{path} is not empty; expected a new folder')
-
-
-@contextlib.contextmanager
-def folder_written_whole(path: str) -> Iterator[str]:
-  """Yields a temporary folder that becomes `path` in the end.
-
-  Raises:
-    InputError: `path` is there already and not empty, or cannot be written.
-      Whatever fails, no file is left.
-  """
-  path = os.path.realpath(path)  # A link's target is what can be replaced.
-  check_new_folder(path)
-  files.make_folder(os.path.dirname(path))
-  temporary = f'{path}.{os.getpid()}.tmp'
-  try:
-    os.mkdir(temporary)
-    yield temporary
-    os.replace(temporary, path)
-  except OSError as e:
-    raise errors.InputError(
-        f'{path}: {e.strerror or e}; expected a folder to write to') from e
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)

@@ -207,9 +207,14 @@ def read_rgb(path):
   Raises:
     InputError: naming the file, if it does not open or is too large.
   """
+  return decode_rgb(upright_file(path))
+
+
+def upright_file(path):
+  """An image file as bytes that every decoder sees upright, see `read_rgb`."""
   folder, name = os.path.split(path)
   data, *_ = encode_image(folder or os.curdir, {'id': name, 'file_name': name})
-  return decode_rgb(data)
+  return data
 
 
 def decode_rgb(data):

@@ -6,9 +6,8 @@ program (cityscapesscripts) reads it as it is.
 """
 
 import os
-import tempfile
 
-from panet_tf import errors
+from panet_tf import files
 from panet_tf.data import image_bytes
 from panet_tf.data import parallel
 from panet_tf.evaluation import cityscapes_results
@@ -37,26 +36,13 @@ def write_submission(dataset, results, output_dir, num_workers=None):
     InputError: `output_dir` is not empty or cannot be written, or a result is
       not of this dataset.
   """
-  output_dir = os.path.abspath(output_dir)
-  parent, name = os.path.split(output_dir)
   tasks = cityscapes_results.results_per_image(dataset, results)
-  try:
-    if os.path.exists(output_dir) and os.listdir(output_dir):
-      raise errors.InputError(f'{output_dir}: is not empty; a submission needs '
-                              'a new folder')
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'{name}.', dir=parent) as hidden:
-      folder = os.path.join(hidden, name)
-      os.makedirs(os.path.join(folder, _MASKS))
-      for _ in parallel.with_progress(
-          _write_image, [(folder, *task) for task in tasks], num_workers,
-          least=cityscapes_results.IMAGES_PER_PROCESS):
-        pass
-      os.replace(folder, output_dir)
-  except OSError as error:
-    raise errors.InputError(
-        f'{output_dir}: {error.strerror}; expected a folder to write '
-        'to') from error
+  with files.folder_written_whole(output_dir) as folder:
+    os.mkdir(os.path.join(folder, _MASKS))
+    for _ in parallel.with_progress(
+        _write_image, [(folder, *task) for task in tasks], num_workers,
+        least=cityscapes_results.IMAGES_PER_PROCESS):
+      pass
   return len(results)
 
 

@@ -5,7 +5,7 @@ become this before anything is scored. Half a million detections as dictionaries
 would take a gigabyte.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
@@ -87,7 +87,8 @@ def _row(item, where, images, places, include_mask):
   image = images[item['image_id']]
   is_result = where.startswith('result')
   area = None if is_result else item.get('area')
-  box, rle = item.get('bbox'), None
+  box: Any = item.get('bbox')
+  rle: Any = None
   if include_mask or box is None or (area is None and not is_result):
     rle = _to_rle(item, image, where, include_mask or box is None)
   if box is None:

@@ -81,8 +81,10 @@ def image_scores(ground_truth, results,
           instances.images, minlength=len(images)))[:-1])
       for instances, order in zip((truth, found), orders, strict=True)]
   return {
-      image: _image_score(truth, found, *which, of_masks, score_threshold)
-      for image, *which in zip(images, *places, strict=True)}
+      image: _image_score(truth, found, own_truths, own_detections, of_masks,
+                          score_threshold)
+      for image, own_truths, own_detections in zip(
+          images, *places, strict=True)}
 
 
 def _image_score(truth, found, truths, detections, of_masks, score_threshold):
@@ -111,18 +113,21 @@ def _image_score(truth, found, truths, detections, of_masks, score_threshold):
       np.count_nonzero(wanted[~crowd] == label))
          for label in np.unique(wanted[~crowd])]
   return ImageScore(float(np.mean(aps)) if aps else None,
-                    np.count_nonzero(~crowd), false, np.count_nonzero(missed),
-                    wrong, twice)
+                    int(np.sum(~crowd)), false, int(np.sum(missed)), wrong,
+                    twice)
 
 
 def _ious(found, detections, truth, truths, crowd, of_masks):
   """[D, G]; with a crowd, the part of the detection that lies in it."""
   if not detections.size or not truths.size:
     return np.zeros([detections.size, truths.size])
-  shapes = (([instances.rles[place] for place in places] if of_masks
-             else instances.boxes[places])
-            for instances, places in ((found, detections), (truth, truths)))
-  return mask_utils.iou(*shapes, crowd.astype(np.uint8))
+
+  def shapes(instances, places) -> Any:
+    return ([instances.rles[place] for place in places] if of_masks
+            else instances.boxes[places])
+
+  return mask_utils.iou(shapes(found, detections), shapes(truth, truths),
+                        crowd.astype(np.uint8))
 
 
 def _matches(ious, crowd):

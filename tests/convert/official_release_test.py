@@ -18,7 +18,6 @@ from panet_tf import runs
 from panet_tf.configs import experiments
 from panet_tf.configs import official_release as official_release_lib
 from panet_tf.convert import official_release
-from panet_tf.convert import weights
 from tests.convert import release_keys
 from tests.convert import release_numpy
 from tests.convert import torch_writer
@@ -282,7 +281,7 @@ def test_a_folder_in_use_is_named_before_anything_is_read(tmp_path):
 def test_a_link_to_an_empty_folder_is_filled(tmp_path):
   (tmp_path / 'real').mkdir()
   (tmp_path / 'link').symlink_to(tmp_path / 'real')
-  with weights.folder_written_whole(str(tmp_path / 'link')) as folder:
+  with files.folder_written_whole(str(tmp_path / 'link')) as folder:
     pathlib.Path(folder, 'x').write_text('x')
   assert os.listdir(tmp_path / 'real') == ['x']
   assert sorted(os.listdir(tmp_path)) == ['link', 'real']
@@ -291,10 +290,10 @@ def test_a_link_to_an_empty_folder_is_filled(tmp_path):
 def test_a_folder_with_files_is_left_alone(tmp_path):
   (tmp_path / 'mine').write_text('x')
   with pytest.raises(errors.InputError, match='is not empty'):
-    with weights.folder_written_whole(str(tmp_path)):
+    with files.folder_written_whole(str(tmp_path)):
       pass
   with pytest.raises(RuntimeError):
-    with weights.folder_written_whole(str(tmp_path / 'new')) as folder:
+    with files.folder_written_whole(str(tmp_path / 'new')) as folder:
       pathlib.Path(folder, 'half').write_text('x')
       raise RuntimeError
   assert os.listdir(tmp_path) == ['mine']

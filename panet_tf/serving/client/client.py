@@ -76,8 +76,9 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
   for number, path in enumerate(tqdm.tqdm(
       paths, unit='image', mininterval=1.0)):
     try:
-      image = image_bytes.read_rgb(path)
-      found = _ask(server, path, image, mode)
+      data = image_bytes.upright_file(path)  # TensorFlow's decoder turns none.
+      image = image_bytes.decode_rgb(data)
+      found = _ask(server, path, image, [data], mode)
     except errors.InputError as e:
       failed.append(path)
       tqdm.tqdm.write(f'error: {e}', sys.stderr)
@@ -115,15 +116,9 @@ def _names(labels: str) -> dict[int, str]:
   return {category['id']: category['name'] for category in info.categories}
 
 
-def _ask(server, path, image, mode) -> dict[str, np.ndarray]:
+def _ask(server, path, image, encoded, mode) -> dict[str, np.ndarray]:
   """Detections of one image; see `wire.detections`."""
-  if mode == 'tensor':
-    inputs = image[np.newaxis]
-  else:  # Upright: TensorFlow's decoder does not turn it.
-    folder, name = os.path.split(path)
-    data, *_ = image_bytes.encode_image(
-        folder or os.curdir, {'id': name, 'file_name': name})
-    inputs = [data]
+  inputs = image[np.newaxis] if mode == 'tensor' else encoded
   try:
     return wire.detections(
         server.predict(MODES[mode], inputs), *image.shape[:2])
