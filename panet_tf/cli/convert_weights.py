@@ -28,20 +28,19 @@ def add_verb(verbs):
   sources = convert.add_subparsers(dest='kind', required=True)
   official = sources.add_parser(
       'official', help="one of the authors' three released models")
-  official.add_argument('--checkpoint', required=True, help='.pth')
-  official.add_argument('--config', required=True,
-                        help='of the release: e2e_panet_R-50-FPN_2x_mask, '
-                        '..._1x_det or ..._1x_det_2fc')
-  official.add_argument('--output_dir', required=True, help='a new folder')
-  official.add_argument('--params_override', default='',
-                        help='of the experiment panet_official_release: other '
-                        'classes, say')
   official.set_defaults(run=_official)
+  add = official.add_argument
+  add('--checkpoint', required=True, help='.pth')
+  add('--config', required=True, help='of the release: '
+      'e2e_panet_R-50-FPN_2x_mask, ..._1x_det or ..._1x_det_2fc')
+  add('--output_dir', required=True, help='a new folder')
+  add('--params_override', default='', help='of the experiment '
+      'panet_official_release: other classes, say')
   imagenet = sources.add_parser(
       'imagenet', help='an ImageNet classifier, for init_checkpoint')
-  imagenet.add_argument('--source', required=True,
-                        help='keras (.h5), torchvision (.pth) or caffe '
-                        "(Detectron's .pkl, or .pth)")
-  imagenet.add_argument('--file', required=True)
-  imagenet.add_argument('--output_dir', required=True, help='a new folder')
   imagenet.set_defaults(run=_imagenet)
+  add = imagenet.add_argument
+  add('--source', required=True, help='keras (.h5), torchvision (.pth) or caffe '
+      "(Detectron's .pkl, or .pth)")
+  add('--file', required=True)
+  add('--output_dir', required=True, help='a new folder')

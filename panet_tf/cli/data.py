@@ -72,79 +72,68 @@ def add_verbs(verbs):
   """Adds `data` and its kinds to the subparsers of `panet`."""
   data = verbs.add_parser('data', help='look at, convert and make data sets')
   kinds = data.add_subparsers(dest='kind', required=True)
-  coco = kinds.add_parser('coco', help='from COCO JSON and images')
-  coco.add_argument('--image_dir', required=True)
-  coco.add_argument('--annotations', required=True,
-                    help='COCO instances JSON')
-  coco.add_argument('--output_prefix', required=True,
-                    help='shards are PREFIX-00000-of-NNNNN.tfrecord')
-  coco.add_argument('--num_shards', type=int, default=32)
-  coco.add_argument('--num_workers', type=int, default=None)
-  coco.add_argument('--include_masks', default=True,
-                    action=argparse.BooleanOptionalAction)
-  coco.add_argument('--skip_invalid', action='store_true',
-                    help='reject unusable images and annotations instead of '
-                    'stopping at the first')
-  coco.set_defaults(run=_coco)
-  shapes = kinds.add_parser('shapes', help='generated scenes')
-  shapes.add_argument('--output_prefix', required=True)
-  shapes.add_argument('--num_images', type=int, required=True)
-  shapes.add_argument('--seed', type=int, default=0)
-  shapes.add_argument('--image_size', type=int, default=128)
-  shapes.set_defaults(run=_shapes)
-  _add_instance_verbs(kinds)
-  _add_check(kinds)
-  _add_anchors(kinds)
+
+  def kind(name, run, text):
+    parser = kinds.add_parser(name, help=text)
+    parser.set_defaults(run=run)
+    return parser.add_argument
+
+  _add_coco(kind('coco', _coco, 'from COCO JSON and images'))
+  add = kind('shapes', _shapes, 'generated scenes')
+  add('--output_prefix', required=True)
+  add('--num_images', type=int, required=True)
+  add('--seed', type=int, default=0)
+  add('--image_size', type=int, default=128)
+  text = 'to COCO JSON, for `data coco`'
+  _add_instances(kind('cityscapes', _cityscapes, text), 'cityscapes',
+                 ['train', 'val'])
+  add = kind('mapillary', _mapillary, text)
+  _add_instances(add, 'mapillary', ['training', 'validation'])
+  add('--version', default='v1.2', help='v1.2 or v2.0')
+  _add_check(kind('check', _check, 'what is wrong with a COCO JSON; exit code '
+                  '1 for errors'))
+  _add_anchors(kind('anchors', _anchors, 'anchors fitted to the boxes'))
 
 
-def _add_instance_verbs(kinds):
-  for kind, run, splits in (
-      ('cityscapes', _cityscapes, ['train', 'val']),
-      ('mapillary', _mapillary, ['training', 'validation'])):
-    instances = kinds.add_parser(kind, help='to COCO JSON, for `data coco`')
-    instances.add_argument('--root', required=True,
-                           help='folder of the unpacked data set')
-    instances.add_argument('--output_dir', required=True,
-                           help=f'for {kind}_SPLIT.json')
-    instances.add_argument('--splits', nargs='+', default=splits)
-    instances.add_argument('--num_workers', type=int, default=None)
-    if kind == 'mapillary':
-      instances.add_argument('--version', default='v1.2', help='v1.2 or v2.0')
-    instances.set_defaults(run=run)
+def _add_coco(add):
+  add('--image_dir', required=True)
+  add('--annotations', required=True, help='COCO instances JSON')
+  add('--output_prefix', required=True,
+      help='shards are PREFIX-00000-of-NNNNN.tfrecord')
+  add('--num_shards', type=int, default=32)
+  add('--num_workers', type=int)
+  add('--include_masks', default=True, action=argparse.BooleanOptionalAction)
+  add('--skip_invalid', action='store_true', help='reject unusable images and '
+      'annotations instead of stopping at the first')
 
 
-def _add_check(kinds):
-  check = kinds.add_parser(
-      'check', help='what is wrong with a COCO JSON; exit code 1 for errors')
-  check.add_argument('--annotations', required=True, help='any COCO JSON')
-  check.add_argument('--image_dir', default=None,
-                     help='look into the images, too')
-  check.add_argument('--fix', default=None, metavar='OUT.json',
-                     help='write what has one right answer repaired; every '
-                     'change stands in OUT.json.changes.jsonl')
-  check.add_argument('--json', action='store_true',
-                     help='a report for programs')
-  check.add_argument('--num_workers', type=int, default=None)
-  check.set_defaults(run=_check)
+def _add_instances(add, kind, splits):
+  add('--root', required=True, help='folder of the unpacked data set')
+  add('--output_dir', required=True, help=f'for {kind}_SPLIT.json')
+  add('--splits', nargs='+', default=splits)
+  add('--num_workers', type=int)
 
 
-def _add_anchors(kinds):
-  anchors = kinds.add_parser('anchors', help='anchors fitted to the boxes')
-  anchors.add_argument('--annotations', required=True,
-                       help='COCO instances JSON')
-  anchors.add_argument('--output', default='anchors.yaml',
-                       help='for --config_file')
-  anchors.add_argument('--num_scales', type=int, default=None,
-                       help='sizes per octave; default: as the default anchors')
-  anchors.add_argument('--num_ratios', type=int, default=None,
-                       help='aspect ratios; default: as the default anchors')
-  anchors.add_argument('--experiment', default='',
-                       help='whose anchors are the default, and whose '
-                       'evaluation scale boxes are measured at; default: '
-                       "Model Garden's anchors, edges 800 and 1000")
-  anchors.add_argument('--config_file', action='append', default=[])
-  anchors.add_argument('--input_size', default=None, metavar='HEIGHT,WIDTH',
-                       help='images are fitted into')
-  anchors.add_argument('--short_edge', type=int, default=None)
-  anchors.add_argument('--long_edge', type=int, default=None)
-  anchors.set_defaults(run=_anchors)
+def _add_check(add):
+  add('--annotations', required=True, help='any COCO JSON')
+  add('--image_dir', help='look into the images, too')
+  add('--fix', metavar='OUT.json', help='write what has one right answer '
+      'repaired; every change stands in OUT.json.changes.jsonl')
+  add('--json', action='store_true', help='a report for programs')
+  add('--num_workers', type=int)
+
+
+def _add_anchors(add):
+  add('--annotations', required=True, help='COCO instances JSON')
+  add('--output', default='anchors.yaml', help='for --config_file')
+  add('--num_scales', type=int,
+      help='sizes per octave; default: as the default anchors')
+  add('--num_ratios', type=int,
+      help='aspect ratios; default: as the default anchors')
+  add('--experiment', default='', help='whose anchors are the default, and '
+      'whose evaluation scale boxes are measured at; default: Model '
+      "Garden's anchors, edges 800 and 1000")
+  add('--config_file', action='append', default=[])
+  add('--input_size', metavar='HEIGHT,WIDTH', help='images are fitted into')
+  add('--short_edge', type=int)
+  add('--long_edge', type=int)

@@ -42,28 +42,26 @@ def _submit_cityscapes(args):
 
 def add_verbs(verbs):
   """Adds `evaluate` and `submit` to the verbs of `panet`."""
+  results = 'COCO results JSON, as `panet predict` writes'
   evaluate = verbs.add_parser(
       'evaluate', help='AP of a COCO results file, or of a model')
-  evaluate.add_argument('--predictions', default='',
-                        help='COCO results JSON, as `panet predict` writes')
-  evaluate.add_argument('--images', nargs='+', default=[],
-                        help='folders or globs that a model is run on')
-  model_options.add_model_arguments(evaluate)
-  evaluate.add_argument('--annotations', required=True,
-                        help='COCO instances JSON')
-  evaluate.add_argument('--output_dir', default='.',
-                        help='where metrics.json goes')
-  evaluate.add_argument('--max_detections', type=int, default=100,
-                        help='results counted per image and category')
-  evaluate.add_argument('--cityscapes_root', default='',
-                        help="folder with gtFine: the benchmark's own AP")
   evaluate.set_defaults(run=_evaluate)
+  add = evaluate.add_argument
+  add('--predictions', default='', help=results)
+  add('--images', nargs='+', default=[],
+      help='folders or globs that a model is run on')
+  model_options.add_model_arguments(evaluate)
+  add('--annotations', required=True, help='COCO instances JSON')
+  add('--output_dir', default='.', help='where metrics.json goes')
+  add('--max_detections', type=int, default=100,
+      help='results counted per image and category')
+  add('--cityscapes_root', default='',
+      help="folder with gtFine: the benchmark's own AP")
   submit = verbs.add_parser('submit', help='results as a benchmark takes them')
   cityscapes = submit.add_subparsers(dest='kind', required=True).add_parser(
       'cityscapes', help='text files and mask PNGs')
-  cityscapes.add_argument('--predictions', required=True,
-                          help='COCO results JSON, as `panet predict` writes')
-  cityscapes.add_argument('--annotations', required=True,
-                          help='of `panet data cityscapes`')
-  cityscapes.add_argument('--output_dir', required=True, help='a new folder')
   cityscapes.set_defaults(run=_submit_cityscapes)
+  add = cityscapes.add_argument
+  add('--predictions', required=True, help=results)
+  add('--annotations', required=True, help='of `panet data cityscapes`')
+  add('--output_dir', required=True, help='a new folder')

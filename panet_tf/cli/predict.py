@@ -18,15 +18,15 @@ def add_verb(verbs):
       description='Boxes, masks and pictures. A run that was stopped goes on '
       'where it was when it is started again; to begin anew, delete '
       'OUTPUT_DIR/predictions.partial.jsonl.')
-  model_options.add_model_arguments(parser)
-  parser.add_argument('--images', required=True, nargs='+',
-                      help='folders, globs, image and video files')
-  parser.add_argument('--output_dir', required=True)
-  parser.add_argument('--score_threshold', type=float, default=0.5,
-                      help='of what is drawn; predictions.json has all')
-  parser.add_argument('--annotations', default='',
-                      help='COCO JSON that gives the images their ids; its '
-                      'annotations are drawn beside the detections')
-  parser.add_argument('--max_pictures', type=model_options.at_least(0),
-                      help='draw at most this many, a video counting as one')
   parser.set_defaults(run=_run)
+  model_options.add_model_arguments(parser)
+  add = parser.add_argument
+  add('--images', required=True, nargs='+',
+      help='folders, globs, image and video files')
+  add('--output_dir', required=True)
+  add('--score_threshold', type=float, default=0.5,
+      help='of what is drawn; predictions.json has all')
+  add('--annotations', default='', help='COCO JSON that gives the images their '
+      'ids; its annotations are drawn beside the detections')
+  add('--max_pictures', type=model_options.at_least(0),
+      help='draw at most this many, a video counting as one')

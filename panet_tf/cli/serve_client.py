@@ -22,19 +22,16 @@ def add_verb(verbs):
   """Adds `serve-client` to the verbs of `panet`."""
   parser = verbs.add_parser(
       'serve-client', help='ask TensorFlow Serving, draw the answers')
-  parser.add_argument('--url', required=True,
-                      help='http://HOST:8501/v1/models/panet (REST) or '
-                      'grpc://HOST:8500/panet (gRPC), both also with '
-                      '/versions/NUMBER')
-  parser.add_argument('--images', required=True, help='folder or glob')
-  parser.add_argument('--output_dir', required=True)
-  parser.add_argument('--mode', choices=('base64', 'tensor'), default='base64',
-                      help='send encoded files, or pixels, far more bytes')
-  parser.add_argument('--score_threshold', type=float, default=0.5,
-                      help='of what is drawn; predictions.json has all')
-  parser.add_argument('--labels', default='',
-                      help="the export's assets/panet.json, for names of "
-                      'classes; default: numbers')
-  parser.add_argument('--timeout', type=_timeout, default=60.0,
-                      help='of a request, seconds')
   parser.set_defaults(run=_run)
+  add = parser.add_argument
+  add('--url', required=True, help='http://HOST:8501/v1/models/panet (REST) or '
+      'grpc://HOST:8500/panet (gRPC), both also with /versions/NUMBER')
+  add('--images', required=True, help='folder or glob')
+  add('--output_dir', required=True)
+  add('--mode', choices=('base64', 'tensor'), default='base64',
+      help='send encoded files, or pixels, far more bytes')
+  add('--score_threshold', type=float, default=0.5,
+      help='of what is drawn; predictions.json has all')
+  add('--labels', default='', help="the export's assets/panet.json, for names "
+      'of classes; default: numbers')
+  add('--timeout', type=_timeout, default=60.0, help='of a request, seconds')

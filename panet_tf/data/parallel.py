@@ -65,8 +65,7 @@ def with_progress(function, arguments, num_workers, *, desc='images',
     num_workers = min(num_cores(), total // least)
   parts = in_order(function, arguments, num_workers)
   with contextlib.closing(parts), tqdm.tqdm(
-      total=total, desc=desc, unit='image', mininterval=1,
-      file=sys.stderr) as progress:
+      total=total, desc=desc, unit='image', mininterval=1) as progress:
     for number, part in zip(num_images, parts, strict=True):
       yield part
       progress.update(number)

@@ -7,7 +7,6 @@ read; a large data set's should be .tfrecord.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-import sys
 from typing import Any
 
 import numpy as np
@@ -105,7 +104,7 @@ def read(path: str, most: int) -> Proposals:
   """
   boxes = {}
   found = tqdm.tqdm(proposal_files.images(path), desc='proposals',
-                    unit='image', mininterval=1, file=sys.stderr)
+                    unit='image', mininterval=1)
   for image_id, xyxy, scores in found:
     if str(image_id) in boxes:
       raise errors.InputError(f'{path}: image {image_id!r} is there twice')

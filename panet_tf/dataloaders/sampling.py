@@ -7,7 +7,6 @@ as it would be drawn, on average, in as many draws as there are images.
 """
 
 from collections.abc import Callable
-import sys
 from typing import Any
 
 import numpy as np
@@ -104,8 +103,8 @@ def _count(paths, dataset_fn, num_classes):
       lambda record: present_classes(record, num_classes),
       num_parallel_calls=tf.data.AUTOTUNE).batch(_RECORDS_PER_BATCH)
   images, images_of_class = 0, np.zeros(num_classes, np.int64)
-  with tqdm.tqdm(desc='classes counted', unit='image', mininterval=1,
-                 file=sys.stderr) as progress:
+  with tqdm.tqdm(
+      desc='classes counted', unit='image', mininterval=1) as progress:
     for present in batches.prefetch(1).as_numpy_iterator():
       images += np.count_nonzero(present.any(axis=1))
       images_of_class += np.count_nonzero(present, axis=0)

@@ -1,7 +1,6 @@
 """Boxes of a COCO file at the scale at which the network sees them."""
 
 import dataclasses
-import sys
 
 import numpy as np
 import tqdm
@@ -99,7 +98,7 @@ def read_boxes(annotations, network_input):
   images = {image['id']: image for image in dataset['images']}
   boxes, areas, crowds = [], [], 0
   for annotation in tqdm.tqdm(
-      dataset['annotations'], desc='boxes', mininterval=1, file=sys.stderr):
+      dataset['annotations'], desc='boxes', mininterval=1):
     if annotation.get('iscrowd'):
       crowds += 1
       continue

@@ -10,7 +10,6 @@ TensorFlow: the verb starts at once.
 """
 
 import dataclasses
-import sys
 
 import numpy as np
 import tqdm
@@ -87,8 +86,7 @@ def fit(boxes, num_scales, num_ratios, default):
 
   height, width = boxes[2:] - boxes[:2]
   ratios = cluster(np.log2(width / height), num_ratios)
-  with tqdm.tqdm(desc='anchors tried', mininterval=1,
-                 file=sys.stderr) as progress:
+  with tqdm.tqdm(desc='anchors tried', mininterval=1) as progress:
     starts = [max((np.append(size, ratios) for size in _LADDER),
                   key=lambda point: score(at(point)))]
     found = []

@@ -7,7 +7,6 @@ it finds, in = kept + repaired + rejected.
 
 import collections
 import os
-import sys
 
 import tqdm
 
@@ -111,8 +110,7 @@ def _check_annotations(images, annotations, by_image):
   """Checks all annotations, image by image."""
   usable = {entry['id']: entry for _, entry in images.alive()}
   progress = tqdm.tqdm(total=sum(map(len, by_image.values())),
-                       desc='annotations', unit='annotation', mininterval=1,
-                       file=sys.stderr)
+                       desc='annotations', unit='annotation', mininterval=1)
   with progress:
     for image_id, positions in by_image.items():
       if image_id in usable:

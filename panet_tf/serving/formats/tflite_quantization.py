@@ -8,7 +8,6 @@ pixels would have steps of 5.
 from collections.abc import Iterable
 import contextlib
 import io
-import sys
 
 from litert_quantizer import algorithm_manager
 from litert_quantizer import calibrator as calibrator_lib
@@ -78,7 +77,7 @@ def _ranges(model, recipe, rule, calibration):
       model, mode=calibrator_lib.CalibrationMode.CALIBRATION_PROFILER_BASED)
   # One at a time: all at once, it would hold every network input in memory.
   for image in tqdm.tqdm(calibration, desc='calibrating', unit='image',
-                         mininterval=1.0, file=sys.stderr):
+                         mininterval=1.0):
     inputs, image_info = rule(image)
     with contextlib.redirect_stderr(io.StringIO()):  # A bar for every image.
       calibrator.calibrate(
