@@ -40,7 +40,7 @@ def add_verb(verbs):
       'imagenet', help='an ImageNet classifier, for init_checkpoint')
   imagenet.set_defaults(run=_imagenet)
   add = imagenet.add_argument
-  add('--source', required=True, help='keras (.h5), torchvision (.pth) or caffe '
-      "(Detectron's .pkl, or .pth)")
+  add('--source', required=True, help='keras (.h5), torchvision (.pth) or '
+      "caffe (Detectron's .pkl, or .pth)")
   add('--file', required=True)
   add('--output_dir', required=True, help='a new folder')
