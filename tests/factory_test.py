@@ -172,7 +172,10 @@ def test_without_first_layers_per_level_the_heads_have_one_conv1(switches):
 
 def test_two_fc_layers_replace_four_convs_and_one():
   gone, new = missing(box_head='2fc')
-  layers = lambda names: {name.split('/')[1] for name in names}
+
+  def layers(names):
+    return {name.split('/')[1] for name in names}
+
   assert layers(gone) == {f'conv1_level_{i}' for i in range(2, 6)} | {
       'conv2', 'conv3', 'conv4', 'fc'}
   assert layers(new) == {f'fc1_level_{i}' for i in range(2, 6)} | {'fc2'}

@@ -107,7 +107,8 @@ def test_from_coco_starts_each_class_from_its_twin():
   task = read('panet_cityscapes', 'cityscapes/panet_r50_from_coco.yaml').task
   in_order_of_id = sorted(cityscapes.INSTANCE_CLASSES,
                           key=cityscapes.INSTANCE_CLASSES.get)
-  assert dict(zip(in_order_of_id, (coco[i] for i in task.init_labels))) == {
+  twins = (coco[i] for i in task.init_labels)
+  assert dict(zip(in_order_of_id, twins, strict=True)) == {
       name: None if name == 'rider' else name for name in in_order_of_id}
   assert len(task.init_labels) == task.model.num_classes - 1
   assert task.init_checkpoint_modules == 'all' and task.init_checkpoint

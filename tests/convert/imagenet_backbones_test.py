@@ -70,7 +70,7 @@ def forward(arrays, x, blocks, bottleneck=True, stride_in_1x1=False,
     assert parts in (1, groups)
     x = np.concatenate([
         release_numpy.conv(part, weight, None, stride) for part, weight in zip(
-            np.split(x, parts, 1), np.split(kernel, parts))], 1)
+            np.split(x, parts, 1), np.split(kernel, parts), strict=True)], 1)
     scale, offset, mean, variance = (
         arrays[f'{norm}.{name}'].astype(float)[:, None, None] for name in (
             'weight', 'bias', 'running_mean', 'running_var'))
@@ -115,7 +115,7 @@ def load(out):
 def check(backbone, image, expected):
   """`image` NCHW; C2..C5 within 1e-4 of the largest value."""
   c = backbone(np.float32(np.moveaxis(image, 1, -1)), training=False)
-  for level, values in zip('2345', expected):
+  for level, values in zip('2345', expected, strict=True):
     np.testing.assert_allclose(
         np.moveaxis(c[level], -1, 1), values, rtol=0,
         atol=1e-4 * np.abs(values).max())
@@ -223,7 +223,7 @@ def test_keras_applications_give_what_theirs_give(image, tmp_path):
   assert model.backbone.stride_in_1x1
   assert model.pixels.color_order == 'bgr'
   names = [f'conv{stage}_block{count}_out'
-           for stage, count in zip(range(2, 6), (3, 4, 6, 3))]
+           for stage, count in zip(range(2, 6), (3, 4, 6, 3), strict=True)]
   maps = tf_keras.Model(
       theirs.input, [theirs.get_layer(name).output for name in names])
   expected = maps(np.float32(np.moveaxis(image, 1, -1)), training=False)
@@ -255,7 +255,6 @@ def test_a_training_starts_from_it_with_its_preprocessing_only(tmp_path):
 
 
 class Code:
-
   def __init__(self, path):
     self._path = str(path)
 

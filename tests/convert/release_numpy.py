@@ -207,7 +207,7 @@ def nms(boxes, scores, threshold):
 def proposals(logits, deltas, image_size, before=1000, after=1000):
   """Of one image, logits [3, h, w] and deltas [12, h, w] of levels 2..6."""
   boxes, scores = [], []
-  for level, (logit, delta) in enumerate(zip(logits, deltas), 2):
+  for level, (logit, delta) in enumerate(zip(logits, deltas, strict=True), 2):
     score = 1 / (1 + np.exp(-logit.transpose(1, 2, 0).ravel()))
     order = np.argsort(-score, kind='stable')[:before]
     found = decode(anchors(level, *logit.shape[1:])[order],
@@ -250,7 +250,7 @@ def roi_align(feature, boxes, size, stride, ratio=2):
 def pool(n, boxes, size):
   """Levels 2 to 5 of [N2..N6] of one image."""
   return [roi_align(x, boxes, size, 2**level)
-          for level, x in zip(range(2, 6), n)]
+          for level, x in zip(range(2, 6), n, strict=False)]
 
 
 def detections(boxes, scores, score_threshold=0.05, threshold=0.5, most=100):

@@ -4,9 +4,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
-from panet_tf.errors import InputError
 
 H, W = 20, 30
 
@@ -73,11 +73,12 @@ def test_polygon_that_winds_for_long_is_still_read():
 
 
 def test_image_of_more_pixels_than_run_lengths_count_is_named():
-  for segmentation in ([[1, 1, 4, 1, 4, 4]],
-                       {'size': [2**16, 2**16], 'counts': [2**32]}):
-    with pytest.raises(InputError, match='image of 65536x65536; .* 2..32'):
+  for mask in ([[1, 1, 4, 1, 4, 4]],
+               {'size': [2**16, 2**16], 'counts': [2**32]}):
+    with pytest.raises(
+        errors.InputError, match='image of 65536x65536; .* 2..32'):
       coco_json.annotation_mask_rle(
-          {'id': 1, 'segmentation': segmentation}, 2**16, 2**16)
+          {'id': 1, 'segmentation': mask}, 2**16, 2**16)
 
 
 def test_boundaries_are_equal_where_masks_are_and_only_there():
@@ -127,7 +128,7 @@ def test_mask_can_be_written_as_json():
 ])
 def test_malformed_segmentation_names_the_annotation(segmentation, message):
   annotation = {'id': 'a17', 'segmentation': segmentation}
-  with pytest.raises(InputError, match=f"annotation 'a17'.*{message}"):
+  with pytest.raises(errors.InputError, match=f"annotation 'a17'.*{message}"):
     coco_json.annotation_mask_rle(annotation, H, W)
 
 
@@ -157,7 +158,8 @@ def test_missing_box_and_area_come_from_the_mask():
 @pytest.mark.parametrize('box', [None, [1, 2, 3], [1, 2, 3, 'x'], 'box',
                                  [1, 2, float('inf'), 3]])
 def test_box_that_is_none_names_the_annotation(box):
-  with pytest.raises(InputError, match=r'annotation 4: `bbox`.*width, height'):
+  with pytest.raises(
+      errors.InputError, match=r'annotation 4: `bbox`.*width, height'):
     coco_json.annotation_box({'id': 4, 'bbox': box}, None, H, W)
 
 
@@ -179,7 +181,7 @@ def test_least_that_is_right_is_read(tmp_path):
 
 def test_missing_file_and_folder_are_named(tmp_path):
   for path in tmp_path / 'absent.json', tmp_path:
-    with pytest.raises(InputError, match=f'{path}.*should be here'):
+    with pytest.raises(errors.InputError, match=f'{path}.*should be here'):
       coco_json.read(str(path))
 
 
@@ -191,13 +193,13 @@ def test_missing_file_and_folder_are_named(tmp_path):
     ('{"images": []}', '`images` is empty'),
 ])
 def test_text_that_is_not_coco_is_named(tmp_path, text, message):
-  with pytest.raises(InputError, match=f'instances.json: {message}'):
+  with pytest.raises(errors.InputError, match=f'instances.json: {message}'):
     read_text(tmp_path, text)
 
 
 def test_file_that_is_not_text_is_named(tmp_path):
   (tmp_path / 'a.json').write_bytes(b'\x89PNG\xff')
-  with pytest.raises(InputError, match='a.json: not a text file'):
+  with pytest.raises(errors.InputError, match='a.json: not a text file'):
     coco_json.read(str(tmp_path / 'a.json'))
 
 
@@ -227,7 +229,7 @@ def test_file_that_is_not_text_is_named(tmp_path):
 def test_wrong_field_is_named(tmp_path, name, change, message):
   dataset = minimal()
   dataset[name][0].update(change)
-  with pytest.raises(InputError, match=f'instances.json: .*{message}'):
+  with pytest.raises(errors.InputError, match=f'instances.json: .*{message}'):
     read_text(tmp_path, json.dumps(dataset))
 
 
@@ -235,16 +237,17 @@ def test_wrong_field_is_named(tmp_path, name, change, message):
 def test_repeated_id_and_entry_of_another_kind_are_named(tmp_path, name):
   dataset = minimal()
   dataset[name] *= 2
-  with pytest.raises(InputError, match=rf'{name}\[1\] \(id 1\).*twice'):
+  with pytest.raises(errors.InputError, match=rf'{name}\[1\] \(id 1\).*twice'):
     read_text(tmp_path, json.dumps(dataset))
   dataset[name] = ['x']
-  with pytest.raises(InputError, match=rf'{name}\[0\] is str, should be an'):
+  with pytest.raises(
+      errors.InputError, match=rf'{name}\[0\] is str, should be an'):
     read_text(tmp_path, json.dumps(dataset))
 
 
 def test_messages_are_one_line(tmp_path):
   dataset = minimal()
   dataset['images'][0]['file_name'] = {'x': 'line\n' * 50}
-  with pytest.raises(InputError) as e:
+  with pytest.raises(errors.InputError) as e:
     read_text(tmp_path, json.dumps(dataset))
   assert '\n' not in str(e.value) and len(str(e.value)) < 300

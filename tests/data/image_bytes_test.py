@@ -6,9 +6,9 @@ from pycocotools import mask as coco_mask
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import image_bytes
-from panet_tf.errors import InputError
 
 H, W = 12, 16
 ORIENTATION = 0x0112
@@ -136,7 +136,7 @@ def test_exif_rotation_of_a_square_is_applied(tmp_path):
 
 
 def refused(tmp_path, file_name, **fields):
-  with pytest.raises(InputError) as e:
+  with pytest.raises(errors.InputError) as e:
     image_bytes.encode_image(
         str(tmp_path), {'id': 77, 'file_name': file_name} | fields)
   assert str(e.value).startswith('image 77: ') and file_name in str(e.value)
@@ -205,7 +205,7 @@ def test_jpeg_is_refused_where_decoding_all_its_pixels_fails(tmp_path):
         stored, *_ = image_bytes.encode_image(
             str(tmp_path), {'id': 77, 'file_name': 'a.jpg'})
         assert stored == variant and opens(variant)
-      except InputError:
+      except errors.InputError:
         assert not opens(variant)
         refusals += 1
   assert refusals > 200

@@ -19,7 +19,7 @@ def drawn(seed=0, counts=(5, 3, 0)):
   """{image id: (boxes [n, 4] yxyx of whole pixels, scores [n] descending)}."""
   rng = np.random.default_rng(seed)
   found = {}
-  for (image_id, (height, width)), n in zip(SIZE.items(), counts):
+  for (image_id, (height, width)), n in zip(SIZE.items(), counts, strict=False):
     start = rng.integers(0, [height // 2, width // 2], [n, 2])
     end = start + rng.integers(1, [height // 2, width // 2], [n, 2])
     found[image_id] = (np.concatenate([start, end], 1).astype(np.float32),
@@ -32,7 +32,7 @@ def as_json(path, found):
       {'image_id': image_id, 'category_id': 3, 'score': float(score),
        'bbox': [float(v) for v in (x1, y1, x2 - x1, y2 - y1)]}
       for image_id, (boxes, scores) in found.items()
-      for (y1, x1, y2, x2), score in zip(boxes, scores)]
+      for (y1, x1, y2, x2), score in zip(boxes, scores, strict=True)]
   path.write_text(json.dumps(results[::-1]), encoding='utf-8')  # Worst first.
 
 
@@ -189,7 +189,6 @@ def test_records_that_are_no_proposals(content, text, tmp_path):
 
 
 class Hostile:
-
   def __init__(self, path):
     self.path = path
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
 from panet_tf.data import shards
 from panet_tf.data import tfrecord
 from panet_tf.data import tfrecord_file
-from panet_tf.errors import InputError
 
 
 def test_input_path_is_a_glob_a_file_or_a_list(coco):
@@ -21,7 +21,8 @@ def test_input_path_is_a_glob_a_file_or_a_list(coco):
     assert tfrecord.shard_paths(pattern) == paths
   assert tfrecord.shard_paths(paths[1]) == paths[1:]
   for pattern in coco.prefix + '*.tfrec', paths[0] + ',', '':
-    with pytest.raises(InputError, match='input_path: .*matches no file'):
+    with pytest.raises(
+        errors.InputError, match='input_path: .*matches no file'):
       tfrecord.shard_paths(pattern)
 
 
@@ -32,7 +33,8 @@ def test_damaged_shard_is_named(coco, damage):
   coco.convert(num_shards=1)
   path = pathlib.Path(coco.prefix + '-00000-of-00001.tfrecord')
   path.write_bytes(damage(path.read_bytes()))
-  with pytest.raises(InputError, match=f'{path.name}: damaged or cut off'):
+  with pytest.raises(
+      errors.InputError, match=f'{path.name}: damaged or cut off'):
     coco.truth()
 
 
@@ -41,7 +43,8 @@ def test_shards_of_something_else_are_named(tmp_path):
       {}, {'image/height': [1]}, {'image/height': [3, 4]})):
     path = tmp_path / f'{number}.tfrecord'
     path.write_bytes(tfrecord_file.frame(tfrecord_file.serialize(features)))
-    with pytest.raises(InputError, match=f'{path.name}: .*detection example'):
+    with pytest.raises(
+        errors.InputError, match=f'{path.name}: .*detection example'):
       tfrecord.ground_truth_from_shards(str(path))
 
 
@@ -78,7 +81,8 @@ def test_hostile_records_are_named(tmp_path, change):
   truth = tfrecord.ground_truth_from_shards(str(path))
   assert truth['annotations'][0]['segmentation']['size'] == [4, 8]
   path.write_bytes(tfrecord_file.frame(tfrecord_file.serialize(good | change)))
-  with pytest.raises(InputError, match='a.tfrecord: .*detection example'):
+  with pytest.raises(
+      errors.InputError, match='a.tfrecord: .*detection example'):
     tfrecord.ground_truth_from_shards(str(path))
 
 
@@ -88,7 +92,7 @@ def test_made_up_length_of_a_record_is_named(tmp_path, length):
   header = struct.pack('<Q', length)
   # A frame holds its content's checksum behind it.
   path.write_bytes(header + tfrecord_file.frame(header)[-4:] + b'abc')
-  with pytest.raises(InputError, match='a.tfrecord: damaged or cut off'):
+  with pytest.raises(errors.InputError, match='a.tfrecord: damaged or cut off'):
     tfrecord.ground_truth_from_shards(str(path))
 
 
@@ -107,7 +111,8 @@ def test_damaged_sidecar_is_named(coco):
   for text in ('{', '[]', '[' * 10**5,
                '{"categories": [{"label": 2, "id": 1, "name": ""}]}'):
     pathlib.Path(coco.prefix + shards.SIDECAR).write_text(text)
-    with pytest.raises(InputError, match='train.dataset.json: not a data set'):
+    with pytest.raises(
+        errors.InputError, match='train.dataset.json: not a data set'):
       coco.truth()
 
 
@@ -124,11 +129,12 @@ def test_sets_that_disagree_are_named(coco):
   coco.convert()
   first, coco.prefix = coco.prefix, coco.prefix + '2'
   coco.convert()
-  with pytest.raises(InputError, match='train2.*image 5 is there twice'):
+  with pytest.raises(errors.InputError, match='train2.*image 5 is there twice'):
     tfrecord.ground_truth_from_shards(f'{first}-*,{coco.prefix}-*')
   coco.data['categories'][0]['name'] = 'horse'
   coco.convert()
-  with pytest.raises(InputError, match='train2.*do not stand for the categ'):
+  with pytest.raises(
+      errors.InputError, match='train2.*do not stand for the categ'):
     tfrecord.ground_truth_from_shards(f'{first}-*,{coco.prefix}-*')
 
 

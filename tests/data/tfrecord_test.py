@@ -11,11 +11,11 @@ from pycocotools import mask as coco_mask
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import example
 from panet_tf.data import tfrecord
 from panet_tf.data import tfrecord_file
-from panet_tf.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RECTANGLE = [[2, 1, 10, 1, 10, 7, 2, 7]]
@@ -107,7 +107,8 @@ def test_round_trip_keeps_masks_ids_and_names(coco):
   assert {i['id']: i['file_name'] for i in back['images']} == {
       5: '5.png', 9: '9.png'}
   assert len(back['annotations']) == 4
-  for found, given in zip(back['annotations'], coco.data['annotations']):
+  for found, given in zip(
+      back['annotations'], coco.data['annotations'], strict=False):
     rle = coco_json.annotation_mask_rle(given, 12, 16)
     assert found['segmentation'] == rle
     assert found['area'] == coco_mask.area(rle)
@@ -141,7 +142,7 @@ def test_without_masks_a_box_is_enough(coco):
   assert ledger.annotations_written == 4
   assert 'segmentation' not in coco.truth()['annotations'][-1]
   coco.add(9)
-  with pytest.raises(InputError, match='json: annotation 5: `bbox`'):
+  with pytest.raises(errors.InputError, match='json: annotation 5: `bbox`'):
     coco.convert(include_masks=False)
 
 
@@ -199,7 +200,7 @@ def test_a_mistake_leaves_no_half_written_files_and_the_set_before(
   files = coco.left_behind()
   old = [(coco.folder / 'shards' / name).read_bytes() for name in files]
   change(coco)
-  with pytest.raises(InputError, match=f'annotations.json: .*{message}'):
+  with pytest.raises(errors.InputError, match=f'annotations.json: .*{message}'):
     coco.convert()
   assert coco.left_behind() == files
   assert old == [(coco.folder / 'shards' / name).read_bytes()
@@ -213,7 +214,7 @@ def test_arguments_out_of_range_are_named(coco):
       ((image_dir, annotations, prefix + '/'), 'output prefix'),
       ((image_dir, annotations, prefix, 0), 'num_shards: 0'),
       ((image_dir, annotations, annotations + '/x'), 'cannot be written')):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(errors.InputError, match=message):
       tfrecord.convert_coco(*arguments)
 
 
@@ -253,11 +254,12 @@ def test_set_without_any_usable_image_is_refused_and_the_old_one_stays(coco):
   before = coco.left_behind()
   for image_id in 5, 9:
     os.remove(f'{coco.image_dir}/{image_id}.png')
-  with pytest.raises(InputError, match='json: no image is left.* 2 .*5.png'):
+  with pytest.raises(
+      errors.InputError, match='json: no image is left.* 2 .*5.png'):
     coco.convert(skip_invalid=True)
   assert coco.left_behind() == before
   coco.prefix += '2'
-  with pytest.raises(InputError, match='no image is left'):
+  with pytest.raises(errors.InputError, match='no image is left'):
     coco.convert(skip_invalid=True)
   assert coco.left_behind() == before
 
@@ -274,7 +276,7 @@ def test_field_that_is_nested_too_deep_for_a_process_is_one_line(coco):
         'odd')]
   assert coco.convert(num_workers=0).annotations_written == 3
   coco.prefix += '2'
-  with pytest.raises(InputError, match='annotations.json: .* too deep'):
+  with pytest.raises(errors.InputError, match='annotations.json: .* too deep'):
     coco.convert(num_workers=2)
   assert not [name for name in coco.left_behind() if 'train2' in name]
 
@@ -307,7 +309,7 @@ def test_mistake_in_a_worker_is_the_first_one_and_leaves_nothing(coco):
   for image_id in 139, 120:
     os.remove(f'{coco.image_dir}/{image_id}.png')
   for workers in 0, 2:
-    with pytest.raises(InputError, match='image 120'):
+    with pytest.raises(errors.InputError, match='image 120'):
       coco.convert(num_workers=workers, num_shards=1)
   assert coco.left_behind() == []
 

@@ -30,7 +30,7 @@ def grouped_slowly(examples, size):
 
 def assert_equal(some, others):
   assert len(some) == len(others)
-  for one, other in zip(some, others):
+  for one, other in zip(some, others, strict=True):
     tf.nest.map_structure(np.testing.assert_array_equal, one, other)
 
 
@@ -163,7 +163,7 @@ def test_one_graph_trains_on_all_canvases():
         lambda x: x[tf.newaxis], parse.parse_fn(True)(tiny.example()[0])))
   unknown = tf.nest.map_structure(
       lambda *x: tf.TensorSpec([a if a == b else None for a, b in zip(
-          *(y.shape for y in x))], x[0].dtype), *batches)
+          *(y.shape for y in x), strict=True)], x[0].dtype), *batches)
   assert unknown[0].shape.as_list() == [1, 64, None, 3]
 
   @tf.function(input_signature=[unknown])

@@ -94,7 +94,10 @@ def slow_iou(anchors, boxes):
     for j, b in enumerate(boxes):
       height = max(0, min(a[2], b[2]) - max(a[0], b[0]))
       width = max(0, min(a[3], b[3]) - max(a[1], b[1]))
-      area = lambda c: (c[2] - c[0]) * (c[3] - c[1])
+
+      def area(c):
+        return (c[2] - c[0]) * (c[3] - c[1])
+
       result[i, j] = height * width / (area(a) + area(b) - height * width)
   return result
 

@@ -54,7 +54,7 @@ def _write_truth(root, seed):
   rng = np.random.default_rng(seed)
   all_ids = [_random_ids(rng) for _ in _IMAGES[1:]]
   all_ids.append(np.full([_HEIGHT, _WIDTH], 7, np.uint16))
-  for image, ids in zip(_IMAGES, all_ids):
+  for image, ids in zip(_IMAGES, all_ids, strict=True):
     path = cityscapes_results.truth_path(root, image)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.fromarray(ids).save(path)
@@ -77,7 +77,7 @@ def _perturbed(rng, ids, value):
 def _random_results(rng, all_ids):
   """Shifted, thinned, doubled, misnamed, tied, stray, empty predictions."""
   results = []
-  for image, ids in zip(_IMAGES[1:], all_ids[1:]):  # One has none.
+  for image, ids in zip(_IMAGES[1:], all_ids[1:], strict=True):  # One has none.
     for value in np.unique(ids):
       label = int(value // 1000 or value)
       for mask in _perturbed(rng, ids, value):
@@ -167,7 +167,8 @@ def test_truth_as_a_submission_scores_one(tmp_path, score):
   results = [
       {'image_id': image['id'], 'category_id': int(value) // 1000, 'score': 1,
        'segmentation': _rle(ids == value)}
-      for image, ids in zip(_IMAGES, all_ids) for value in np.unique(ids)
+      for image, ids in zip(_IMAGES, all_ids, strict=True)
+      for value in np.unique(ids)
       if value // 1000 in _CLASS_IDS]
   folder = tmp_path / 'submission'
   cityscapes_submission.write_submission(_DATASET, results, folder)
@@ -183,7 +184,7 @@ def test_processes_change_nothing(tmp_path):
       (cityscapes.cityscapes_metrics(
           tmp_path, _DATASET, results, num_workers=workers),
        _files(results, tmp_path / f'{workers}', workers))
-      for workers in (1, 2)])
+      for workers in (1, 2)], strict=True)
   assert scored[0] == scored[1]
   assert files[0] == files[1] and len(files[0]) == len(_IMAGES) + len(results)
 
@@ -213,7 +214,7 @@ def test_a_line_gives_mask_label_and_the_very_same_score(tmp_path):
   lines = [line.split(' ') for line in text.splitlines()]
   assert [int(label) for _, label, _ in lines] == [24, 25, 26]
   assert tuple(float(score) for *_, score in lines) == scores
-  for (path, *_), mask in zip(lines, masks):
+  for (path, *_), mask in zip(lines, masks, strict=False):
     with Image.open(folder / path) as pixels:
       assert pixels.size == (_WIDTH, _HEIGHT)
       np.testing.assert_array_equal(np.asarray(pixels.convert('L')) != 0, mask)

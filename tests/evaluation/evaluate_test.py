@@ -39,8 +39,8 @@ def test_tables_and_file_agree(tmp_path, capsys):
   names, values = lines[1].split(), lines[4].split()
   assert names == list(metrics['mask']) and 'AR300' in names
   assert values[0] == 'mask'
-  assert dict(zip(names, values[1:]))['AP'] == '100.0'
-  assert dict(zip(names, values[1:]))['APS'] == '-'
+  assert dict(zip(names, values[1:], strict=True))['AP'] == '100.0'
+  assert dict(zip(names, values[1:], strict=True))['APS'] == '-'
   assert len(lines[1]) == len(lines[2])
 
 

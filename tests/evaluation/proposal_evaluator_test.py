@@ -34,7 +34,7 @@ def scene(num_images=7, seed=0):
   results = [{'image_id': i, 'category_id': 3, 'bbox': list(map(float, box)),
               'score': float(score)}
              for (i, box), score in zip(results, rng.permutation(
-                 len(results)))]
+                 len(results)), strict=True)]
   return {'images': images, 'annotations': annotations, 'categories': [
       {'id': i, 'name': str(i)} for i in (3, 5, 8)]}, results
 

@@ -63,7 +63,7 @@ def test_an_export_writes_the_predictions_of_its_checkpoint(
                                [r[name] for r in theirs], atol=tolerance)
   assert ours[0].keys() == theirs[0].keys()
   seen = 0
-  for our, their in zip(ours, theirs):
+  for our, their in zip(ours, theirs, strict=True):
     masks = our['segmentation'], their['segmentation']
     assert masks[0]['size'] == masks[1]['size']
     if mask_utils.area(masks[1]):

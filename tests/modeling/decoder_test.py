@@ -100,7 +100,8 @@ def test_model_garden_retinanet_takes_the_decoder_from_its_yaml(bottom_up_path):
     loss = sum(tf.reduce_sum(x**2) for x in outputs['cls_outputs'].values())
   assert outputs['box_outputs']['7'].shape == [2, 1, 1, 4 * 9]
   weights = model.decoder.trainable_weights
-  missing = [w.name for w, g in zip(weights, tape.gradient(loss, weights))
+  gradients = tape.gradient(loss, weights)
+  missing = [w.name for w, g in zip(weights, gradients, strict=True)
              if g is None]
   assert not missing
 

@@ -164,7 +164,7 @@ def test_targets_agree_with_model_garden_s_and_are_nearer_to_the_truth(
             tf.constant(ellipse(box, box[None], mask_size)[None], tf.float32)]
   ours = mask_sampler.MaskSampler(28, 16)(*arrays)
   theirs = official.MaskSampler(28, 16)(*arrays)
-  for a, b in zip(ours[:2], theirs[:2]):
+  for a, b in zip(ours[:2], theirs[:2], strict=True):
     np.testing.assert_array_equal(a, b)
   assert np.abs(ours[2] - theirs[2]).mean() < tolerance
   error, their_error = (np.abs(x[2][0] - truth).mean() for x in (ours, theirs))
@@ -176,5 +176,5 @@ def test_config_round_trip():
   layer = mask_sampler.MaskSampler(28, 5, name='sampler')
   again = mask_sampler.MaskSampler.from_config(layer.get_config())
   assert again.get_config() == layer.get_config()
-  for a, b in zip(layer(*inputs()), again(*inputs())):
+  for a, b in zip(layer(*inputs()), again(*inputs()), strict=True):
     np.testing.assert_array_equal(a, b)

@@ -85,7 +85,7 @@ def test_features_use_the_batch_s_statistics_only_on_demand(model, images):
   still, moving = (model.features(images, training=t)['5']
                    for t in (False, True))
   assert np.abs(still - moving).max() > 1e-3
-  for weight, value in zip(model.non_trainable_weights, before):
+  for weight, value in zip(model.non_trainable_weights, before, strict=True):
     weight.assign(value)
 
 

@@ -59,7 +59,10 @@ def test_deformable_convolution_and_its_gradients_are_torchvision_s(
     stride, dilation, groups, tmp_path):
   run_theirs('deformable', stride, dilation, groups, tmp_path)
   theirs = dict(np.load(tmp_path / 'deformable.npz'))
-  nhwc = lambda x: tf.constant(np.moveaxis(x, 1, -1))
+
+  def nhwc(x):
+    return tf.constant(np.moveaxis(x, 1, -1))
+
   x, offsets, masks = (nhwc(theirs[name]) for name in ('x', 'offsets', 'masks'))
   kernel = tf.constant(theirs['kernel'].transpose(2, 3, 1, 0))
   with tf.GradientTape() as tape:

@@ -19,7 +19,7 @@ def test_equals_the_numpy_twin(size, cells):
   got = full_image_masks.paste(
       tf.constant(masks), tf.constant(boxes), size).numpy()
   assert got.shape == (30, *size) and got.dtype == bool
-  for mask, box, one in zip(masks, boxes, got):
+  for mask, box, one in zip(masks, boxes, got, strict=True):
     want = paste_masks.paste_mask(mask, box, *size)
     # A probability within rounding of the threshold may fall either way.
     assert np.count_nonzero(one != want) <= 1e-3 * want.size + (

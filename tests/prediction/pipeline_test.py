@@ -14,7 +14,6 @@ from panet_tf.cli import main
 from panet_tf.inference import open_model
 from tests.support import fake_detector
 from tests.support import streaming
-from tests.support.streaming import run  # pylint: disable=unused-import
 
 _VALUES = [3, 90, 14, 159, 26, 53, 58, 97, 93, 23]
 

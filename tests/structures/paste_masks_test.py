@@ -20,9 +20,9 @@ def _slow_paste(mask, box, height, width, threshold=0.5):
       v = min(max((y - y1) / (y2 - y1) * size - 0.5, 0), size - 1)
       u = min(max((x - x1) / (x2 - x1) * size - 0.5, 0), size - 1)
       i, j = int(v), int(u)
-      k, l = min(i + 1, size - 1), min(j + 1, size - 1)
-      value = ((1 - v + i) * ((1 - u + j) * mask[i, j] + (u - j) * mask[i, l])
-               + (v - i) * ((1 - u + j) * mask[k, j] + (u - j) * mask[k, l]))
+      k, m = min(i + 1, size - 1), min(j + 1, size - 1)
+      value = ((1 - v + i) * ((1 - u + j) * mask[i, j] + (u - j) * mask[i, m])
+               + (v - i) * ((1 - u + j) * mask[k, j] + (u - j) * mask[k, m]))
       output[p, q] = value >= threshold
   return output
 
@@ -37,14 +37,14 @@ def _random(rng, count, height, width, size=7):
 
 def _naive_encode(masks, boxes, height, width):
   canvases = [_slow_paste(mask, box, height, width)
-              for mask, box in zip(masks, boxes)]
+              for mask, box in zip(masks, boxes, strict=True)]
   return [mask_utils.encode(np.asfortranarray(canvas)) for canvas in canvases]
 
 
 @pytest.mark.parametrize('threshold', [0.5, 0.3])
 def test_paste_equals_the_slow_twin(threshold):
   masks, boxes = _random(np.random.default_rng(0), 40, 23, 31)
-  for mask, box in zip(masks, boxes):
+  for mask, box in zip(masks, boxes, strict=True):
     np.testing.assert_array_equal(
         paste_masks.paste_mask(mask, box, 23, 31, threshold),
         _slow_paste(mask, box, 23, 31, threshold))

@@ -15,9 +15,11 @@ def outputs(layer, x, folder):
     x: [batch, height, width, channels] array.
     folder: where a SavedModel may go.
   """
-  make = lambda shape: tf.function(
-      lambda x: layer(x, training=False),
-      input_signature=[tf.TensorSpec(shape, name='x')])
+
+  def make(shape):
+    return tf.function(lambda x: layer(x, training=False),
+                       input_signature=[tf.TensorSpec(shape, name='x')])
+
   function = make(x.shape)
   any_size = make([None, None, None, x.shape[-1]])
   module = tf.Module()
@@ -48,7 +50,7 @@ def _tflite(module, function, x):
   runner = litert.Interpreter(
       model_content=content, experimental_op_resolver_type=(
           litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES))
-  ops = [op['op_name'] for op in runner._get_ops_details()]  # pylint: disable=protected-access
+  ops = [op['op_name'] for op in runner._get_ops_details()]
   found, = runner.get_signature_runner()(x=x).values()
   return found, ops
 

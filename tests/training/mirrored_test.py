@@ -30,7 +30,7 @@ def test_two_replicas_take_one_step_and_stay_equal(two_replicas):
   assert len(losses) == 2 and np.isfinite([float(x) for x in losses]).all()
   assert float(losses[0]) != float(losses[1])  # Each saw its own image.
   changed = 0
-  for variable, old in zip(model.trainable_variables, before):
+  for variable, old in zip(model.trainable_variables, before, strict=True):
     copies = [c.numpy() for c in two_replicas.experimental_local_results(
         variable)]
     np.testing.assert_array_equal(*copies)

@@ -11,13 +11,13 @@ from official.vision.ops import iou_similarity
 import pytest
 import tensorflow as tf
 
+from panet_tf import errors
 from panet_tf.configs import canvases as canvases_lib
 from panet_tf.configs import experiments
 from panet_tf.data.anchors import boxes as boxes_lib
 from panet_tf.data.anchors import grid as grid_lib
 from panet_tf.data.anchors import search as anchors_lib
 from panet_tf.dataloaders import parser as panet_parser
-from panet_tf.errors import InputError
 from tests.support import tiny
 
 Anchors, NetworkInput = anchors_lib.Anchors, anchors_lib.NetworkInput
@@ -275,12 +275,13 @@ def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
   with monkeypatch.context() as m:
     m.setattr('os.replace', lambda *_: (_ for _ in ()).throw(
         OSError(28, 'No space left on device')))
-    with pytest.raises(InputError, match='anchors.yaml: No space left'):
+    with pytest.raises(errors.InputError, match='anchors.yaml: No space left'):
       result.write(str(output))
   assert output.read_text() == 'old'
-  with pytest.raises(InputError, match='would overwrite the annotations'):
+  with pytest.raises(
+      errors.InputError, match='would overwrite the annotations'):
     result.write(path)
-  with pytest.raises(InputError, match='expected a f'):
+  with pytest.raises(errors.InputError, match='expected a f'):
     result.write(str(tmp_path))
   assert {p.name for p in tmp_path.iterdir()} == {'a.json', 'anchors.yaml'}
 
@@ -318,7 +319,8 @@ def test_canvas_is_told_and_an_odd_one_is_named():
   _, network_input = anchors_lib.of_experiment(with_canvases('500x700'))
   assert 'inside 512x704 (height x width)' in str(network_input)
   for canvases in ['500'], ['512x512', '512x1024']:
-    with pytest.raises(InputError, match='validation_data.parser.canvases'):
+    with pytest.raises(
+        errors.InputError, match='validation_data.parser.canvases'):
       anchors_lib.of_experiment(with_canvases(*canvases))
 
 
@@ -340,12 +342,12 @@ def test_options_replace_the_scale_of_the_experiment():
     ((None, None, -4), 'long_edge -4'),
 ])
 def test_odd_scales_are_named(options, message):
-  with pytest.raises(InputError, match=message):
+  with pytest.raises(errors.InputError, match=message):
     NetworkInput().replaced(*options)
 
 
 def test_one_edge_needs_the_other():
-  with pytest.raises(InputError, match='long_edge 0: both'):
+  with pytest.raises(errors.InputError, match='long_edge 0: both'):
     SQUARE.replaced(None, 800)
 
 
@@ -353,7 +355,7 @@ def test_one_edge_needs_the_other():
     dict(num_scales=0), dict(aspect_ratios=()), dict(aspect_ratios=(1.0, -1.0)),
     dict(anchor_size=0.0)])
 def test_odd_anchors_of_a_config_are_named(fields):
-  with pytest.raises(InputError, match='task.model.anchor: .* above 0'):
+  with pytest.raises(errors.InputError, match='task.model.anchor: .* above 0'):
     Anchors(**fields)
 
 
@@ -365,7 +367,7 @@ def test_odd_anchors_of_a_config_are_named(fields):
 ])
 def test_impossible_numbers_are_named(tmp_path, options, message):
   path = write(tmp_path / 'a.json', np.array([[8, 8, 40, 40]] * 5).T)
-  with pytest.raises(InputError, match=message):
+  with pytest.raises(errors.InputError, match=message):
     anchors_lib.propose(path, *options, network_input=SQUARE)
 
 
@@ -385,13 +387,13 @@ def test_unusable_file_is_one_line(tmp_path, change, message):
   data = json.loads(path.read_text())
   change(data)
   path.write_text(json.dumps(data))
-  with pytest.raises(InputError, match=message) as e:
+  with pytest.raises(errors.InputError, match=message) as e:
     anchors_lib.propose(str(path), 1, 1, network_input=SQUARE)
   assert '\n' not in str(e.value)
 
 
 def test_absent_file_is_one_line(tmp_path):
-  with pytest.raises(InputError, match='none.json: No such file'):
+  with pytest.raises(errors.InputError, match='none.json: No such file'):
     anchors_lib.propose(str(tmp_path / 'none.json'))
 
 

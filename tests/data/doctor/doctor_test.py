@@ -12,6 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.cli import main
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
@@ -20,7 +21,6 @@ from panet_tf.data.doctor import doctor
 from panet_tf.data.doctor import images as images_lib
 from panet_tf.data.doctor import masks as masks_lib
 from panet_tf.data.doctor import table as table_lib
-from panet_tf.errors import InputError
 
 HEIGHT, WIDTH = 12, 16
 NAN = float('nan')
@@ -468,7 +468,8 @@ def test_masks_are_checked_where_no_size_is_known(check):
 def test_objects_far_off_are_found_right_where_no_size_is_known(check):
   data = clean()
   del data['images'][0]['width'], data['images'][0]['height']
-  for annotation, x in zip(data['annotations'][:3:2], (12000, 60000)):
+  for i, x in ((0, 12000), (2, 60000)):
+    annotation = data['annotations'][i]
     annotation.update(
         bbox=[x, 10, 100, 100], area=10000, segmentation=[
             [x, 10, x + 100, 10, x + 100, 110, x, 110]])
@@ -479,7 +480,8 @@ def test_objects_far_off_are_found_right_where_no_size_is_known(check):
 def test_masks_are_not_the_same_on_images_of_two_sizes(check):
   data = clean()
   del data['images'][0]['width'], data['images'][0]['height']
-  for annotation, size in zip(data['annotations'][:3:2], ([4, 6], [6, 4])):
+  for i, size in ((0, [4, 6]), (2, [6, 4])):
+    annotation = data['annotations'][i]
     annotation.update(bbox=[0, 0, 1, 4], area=4, segmentation={
         'size': size, 'counts': [0, 4, 20]})
   result = check(data, images=False)
@@ -574,7 +576,7 @@ def test_file_of_which_nothing_is_left_is_unfit_and_not_written(
 @pytest.mark.parametrize('text', ['', '[]', '3', '{"images": [', '[' * 10**5])
 def test_what_is_no_object_is_an_input_error(tmp_path, text):
   (tmp_path / 'in.json').write_text(text)
-  with pytest.raises(InputError, match='in.json'):
+  with pytest.raises(errors.InputError, match='in.json'):
     doctor.check(str(tmp_path / 'in.json'))
 
 
@@ -583,9 +585,9 @@ def test_input_is_never_written_over(tmp_path):
   path.write_text(json.dumps(clean()))
   (tmp_path / 'link.json').symlink_to(path)
   for target in path, tmp_path / 'link.json', tmp_path:
-    with pytest.raises(InputError, match='--fix should name'):
+    with pytest.raises(errors.InputError, match='--fix should name'):
       doctor.check(str(path), fix_path=str(target))
-  with pytest.raises(InputError, match='folder with the images'):
+  with pytest.raises(errors.InputError, match='folder with the images'):
     doctor.check(str(path), image_dir=str(tmp_path / 'none'))
   assert json.loads(path.read_text()) == clean()
 
@@ -593,11 +595,12 @@ def test_input_is_never_written_over(tmp_path):
 def test_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path):
   path = tmp_path / 'in.json'
   path.write_text(json.dumps(clean()))
-  with pytest.raises(InputError, match='in.json: .*; expected a folder to write to'):
+  with pytest.raises(
+      errors.InputError, match='in.json: .* a folder to write to'):
     doctor.check(str(path), fix_path=str(path / 'out.json'))
   assert [p.name for p in tmp_path.iterdir()] == ['in.json']
   (tmp_path / 'out.json.changes.jsonl').mkdir()
-  with pytest.raises(InputError, match='out.json.*; expected a file that can be written'):
+  with pytest.raises(errors.InputError, match='out.json.* a file that can be'):
     doctor.check(str(path), fix_path=str(tmp_path / 'out.json'))
   assert {p.name for p in tmp_path.iterdir()} == {'in.json',
                                                   'out.json.changes.jsonl'}

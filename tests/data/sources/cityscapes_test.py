@@ -7,10 +7,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import tfrecord
 from panet_tf.data.sources import cityscapes
-from panet_tf.errors import InputError
 from tests.support import mini_cityscapes
 
 FRAMES = list(mini_cityscapes.FRAMES)
@@ -68,7 +68,7 @@ def expected_ids(ids):
 def check_pixels(root, dataset):
   assert [pathlib.Path(i['file_name']).name for i in dataset['images']] == [
       f'{frame}_leftImg8bit.png' for frame in FRAMES]
-  for image, frame in zip(dataset['images'], FRAMES):
+  for image, frame in zip(dataset['images'], FRAMES, strict=True):
     np.testing.assert_array_equal(
         ids_of(dataset, image), expected_ids(pixels(root, frame)))
 
@@ -136,7 +136,7 @@ def test_polygons_may_be_absent(root):
 
 def fails(root, match, splits=('val',)):
   """One line, and no file."""
-  with pytest.raises(InputError, match=match) as caught:
+  with pytest.raises(errors.InputError, match=match) as caught:
     convert(root, splits)
   assert '\n' not in str(caught.value)
   assert not list((root.parent / 'out').glob('*'))

@@ -10,8 +10,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.data.sources import instance_png
-from panet_tf.errors import InputError
 
 ENTRY = {'file_name': 'a.jpg', 'height': 4, 'width': 6}
 
@@ -47,7 +47,10 @@ def test_annotations_are_those_of_encoding_mask_by_mask(
   cells = rng.choice(values, [-(-height // cell), -(-width // cell)])
   ids = cells.repeat(cell, 0).repeat(cell, 1)[:height, :width]
   path = save(tmp_path / 'a.png', ids.astype(np.uint16))
-  category_of = lambda value: (value % 7, value % 2) if value % 5 < 4 else None
+
+  def category_of(value):
+    return (value % 7, value % 2) if value % 5 < 4 else None
+
   found = instance_png.annotations(
       path, {'file_name': 'a', 'height': height, 'width': width}, category_of)
   assert found == mask_by_mask(ids, category_of)
@@ -58,13 +61,13 @@ def test_annotations_are_those_of_encoding_mask_by_mask(
 def test_png_that_is_not_16_bit_grey_is_named(tmp_path, mode):
   Image.new(mode, (6, 4)).save(tmp_path / 'a.png')
   with pytest.raises(
-      InputError, match=rf'a\.png: .* mode {mode}, should be 16-bit grey'):
+      errors.InputError, match=rf'a\.png: .* mode {mode}, should be 16-bit grey'):
     instance_png.annotations(str(tmp_path / 'a.png'), ENTRY, None)
 
 
 def test_size_that_differs_from_the_image_is_named(tmp_path):
   path = save(tmp_path / 'a.png', np.zeros([6, 4], np.uint16))
-  with pytest.raises(InputError,
+  with pytest.raises(errors.InputError,
                      match=r'a\.png: .* 4x6, should be 6x4 as of a\.jpg'):
     instance_png.annotations(path, ENTRY, None)
 
@@ -75,7 +78,8 @@ def test_pixel_value_that_should_not_occur_is_named(tmp_path):
   def category_of(value):
     raise ValueError(f'is not {value + 1}')
 
-  with pytest.raises(InputError, match=r'a\.png: pixel value 77 is not 78'):
+  with pytest.raises(
+      errors.InputError, match=r'a\.png: pixel value 77 is not 78'):
     instance_png.annotations(path, ENTRY, category_of)
 
 
@@ -88,12 +92,13 @@ def test_damaged_and_missing_files_are_named(tmp_path):
   whole = path.read_bytes()
   for data in whole[:-len(whole) // 2], whole[:20], b'', b'text':
     path.write_bytes(data)
-    with pytest.raises(InputError, match=r'a\.png: .* should be a PNG file'):
+    with pytest.raises(
+        errors.InputError, match=r'a\.png: .* should be a PNG file'):
       instance_png.annotations(str(path), entry, lambda value: None)
   path.unlink()
-  with pytest.raises(InputError, match=r'a\.png: No such file'):
+  with pytest.raises(errors.InputError, match=r'a\.png: No such file'):
     instance_png.annotations(str(path), entry, None)
-  with pytest.raises(InputError, match='should be a PNG or JPEG file'):
+  with pytest.raises(errors.InputError, match='should be a PNG or JPEG file'):
     instance_png.image_entry(str(tmp_path), 'a.png')
 
 
@@ -105,26 +110,27 @@ def test_header_that_claims_too_many_pixels_is_refused(tmp_path):
   path.write_bytes(data[:12] + header + struct.pack('>I', zlib.crc32(header))
                    + data[33:])
   match = rf'a\.png: larger than {2 * Image.MAX_IMAGE_PIXELS} pixels'
-  with pytest.raises(InputError, match=match):
+  with pytest.raises(errors.InputError, match=match):
     instance_png.image_entry(str(tmp_path), 'a.png')
-  with pytest.raises(InputError, match=match):
+  with pytest.raises(errors.InputError, match=match):
     instance_png.annotations(str(path), ENTRY, None)
 
 
 def test_each_image_has_its_truth_and_each_truth_its_image():
   assert instance_png.pairs('r', 'xy', ['a', 'b'], ['b', 'a'], 'x') == [
       ('r', 'x', 'a'), ('r', 'y', 'b')]
-  with pytest.raises(InputError,
+  with pytest.raises(errors.InputError,
                      match='^r/b: missing, as 2 of 3 are; fetch it$'):
     instance_png.pairs('r', 'xyz', ['a', 'b', 'c'], ['a'], 'fetch it')
-  with pytest.raises(InputError, match='^r/c: without image, as 1 of 2 are; '):
+  with pytest.raises(
+      errors.InputError, match='^r/c: without image, as 1 of 2 are; '):
     instance_png.pairs('r', 'x', ['a'], ['c', 'a'], 'fetch it')
 
 
 def frame(number):
   """As of a data set whose image 3 is damaged: a crowd and `number` objects."""
   if number == 3:
-    raise InputError('3.png: damaged')
+    raise errors.InputError('3.png: damaged')
   return {'file_name': f'{number}.png'}, [
       {'category_id': 5, 'iscrowd': int(i == 0)} for i in range(number + 1)]
 
@@ -153,22 +159,22 @@ def test_ids_count_from_1_and_the_summary_says_what_is_next(tmp_path):
 def test_a_split_is_written_whole_or_not_at_all(tmp_path):
   write(tmp_path, {'train': [(1,)], 'val': [(2,)]})
   before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-  with pytest.raises(InputError, match='3.png: damaged'):
+  with pytest.raises(errors.InputError, match='3.png: damaged'):
     write(tmp_path, {'val': [(0,), (3,)]})
   assert before == {p.name: p.read_bytes() for p in tmp_path.iterdir()}
 
 
 def test_output_that_cannot_be_written_is_named_before_the_work(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(InputError,
+  with pytest.raises(errors.InputError,
                      match='file: File exists; expected a folder'):
     write(tmp_path / 'file', {'val': [(3,)]})
 
 
 def test_converters_need_no_tensorflow():
   """Each process would pay for it."""
-  code = ('import sys; from panet_tf.data.sources import cityscapes, mapillary; '
-          'sys.exit("tensorflow" in sys.modules)')
+  code = ('import sys; from panet_tf.data.sources import cityscapes, mapillary'
+          '; sys.exit("tensorflow" in sys.modules)')
   assert not subprocess.run(
       [sys.executable, '-c', code], check=False,
       env=os.environ | {'PYTHONPATH': os.pathsep.join(sys.path)}).returncode

@@ -5,10 +5,10 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import tfrecord
 from panet_tf.data.sources import mapillary
-from panet_tf.errors import InputError
 from tests.support import mini_mapillary
 
 BOTH = 'v1.2', 'v2.0'
@@ -43,7 +43,8 @@ def check_pixels(dataset, folder, version):
     found = [a for a in dataset['annotations']
              if a['image_id'] == image['id']]
     assert len(found) == len(expected)
-    for annotation, (value, mask) in zip(found, sorted(expected.items())):
+    for annotation, (value, mask) in zip(
+        found, sorted(expected.items()), strict=True):
       assert annotation['category_id'] == value // 256
       assert not annotation['iscrowd'] and annotation['area'] == mask.sum()
       np.testing.assert_array_equal(
@@ -109,7 +110,7 @@ def test_images_of_the_testing_split_have_no_annotations(root):
 
 def fails(root, match, **options):
   """One line, and no file."""
-  with pytest.raises(InputError, match=match) as caught:
+  with pytest.raises(errors.InputError, match=match) as caught:
     convert(root, **options)
   assert '\n' not in str(caught.value)
   assert not list((root.parent / 'out').glob('*'))

@@ -7,9 +7,9 @@ import numpy as np
 from pycocotools import mask as coco_mask
 import pytest
 
+from panet_tf import errors
 from panet_tf.data import tfrecord
 from panet_tf.data.sources import shapes
-from panet_tf.errors import InputError
 
 
 def files(folder):
@@ -42,7 +42,10 @@ def test_files_agree_with_one_another(tmp_path):
   assert sorted(p.name for p in (tmp_path / 'val_images').iterdir()) == [
       i['file_name'] for i in dataset['images']]
   truth = tfrecord.ground_truth_from_shards(prefix + '-*.tfrecord')
-  key = lambda a: (a['image_id'], a['segmentation']['counts'], a['area'])
+
+  def key(a):
+    return (a['image_id'], a['segmentation']['counts'], a['area'])
+
   assert sorted(map(key, truth['annotations'])) == sorted(
       map(key, dataset['annotations']))
   image, labels, masks = shapes.scene(np.random.default_rng([3, 2]), 128)
@@ -50,7 +53,7 @@ def test_files_agree_with_one_another(tmp_path):
   np.testing.assert_array_equal(written[..., ::-1], image)
   second = [a for a in dataset['annotations'] if a['image_id'] == 2]
   assert [a['category_id'] for a in second] == labels
-  for annotation, mask in zip(second, masks):
+  for annotation, mask in zip(second, masks, strict=True):
     np.testing.assert_array_equal(
         coco_mask.decode(annotation['segmentation']), mask)
 
@@ -82,7 +85,7 @@ def test_objects_overlap():
     ('circle', np.pi), ('square', 2), ('triangle', 3 * 3**0.5 / 4),
     ('star', 10 * 0.45 * np.sin(np.pi / 5) / 2)])
 def test_outline_encloses_the_area_of_its_shape(shape, fraction):
-  # pylint: disable=protected-access
+
   for angle in 0, 0.7:
     x, y = shapes._outline(shape, angle).T
     area = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2
@@ -91,7 +94,7 @@ def test_outline_encloses_the_area_of_its_shape(shape, fraction):
 
 @pytest.mark.parametrize('shape', shapes.SHAPES)
 def test_coverage_is_its_polygon_with_a_soft_edge(shape):
-  # pylint: disable=protected-access
+
   corners = shapes._outline(shape, 0.7) * 30 + 40.25
   coverage = shapes._coverage(corners, 80)
   contour = corners.astype(np.float32)
@@ -111,13 +114,13 @@ def test_image_size_scales_the_objects():
 @pytest.mark.parametrize('arguments, name', [
     ((0, 1), 'num_images'), ((1, -1), 'seed'), ((1, 1, 32), 'image_size')])
 def test_argument_out_of_range_is_named(tmp_path, arguments, name):
-  with pytest.raises(InputError, match=f'{name}: .* should be at least'):
+  with pytest.raises(errors.InputError, match=f'{name}: .* should be at least'):
     shapes.make_shapes(str(tmp_path / 'x'), *arguments)
   assert not glob.glob(str(tmp_path / '*'))
 
 
 def test_prefix_without_a_name_is_refused_before_anything_is_written(tmp_path):
-  with pytest.raises(InputError, match='output prefix should end in'):
+  with pytest.raises(errors.InputError, match='output prefix should end in'):
     shapes.make_shapes(f'{tmp_path}/x/', 1, 1)
   assert not list(tmp_path.iterdir())
 
@@ -130,12 +133,13 @@ def test_failed_write_leaves_the_old_json(tmp_path, monkeypatch):
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr('os.replace', full)
-  with pytest.raises(InputError, match='No space left'):
+  with pytest.raises(errors.InputError, match='No space left'):
     shapes.make_shapes(str(tmp_path / 'a'), 2, 1, image_size=64)
   assert (tmp_path / 'a.json').read_bytes() == before
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path):
   (tmp_path / 'file').write_text('')
-  with pytest.raises(InputError, match='file/x: scenes cannot be written'):
+  with pytest.raises(
+      errors.InputError, match='file/x: scenes cannot be written'):
     shapes.make_shapes(str(tmp_path / 'file' / 'x'), 1, 1)

@@ -38,7 +38,10 @@ def conv_norm(layer, x):
 
 def twin(block, x):
   """Bottleneck of torchvision, `SEBottleneck.forward` of Cadena's senet.py."""
-  relu = lambda x: np.maximum(x, 0)
+
+  def relu(x):
+    return np.maximum(x, 0)
+
   y = relu(conv_norm(block.conv2, relu(conv_norm(block.conv1, x))))
   y = conv_norm(block.conv3, y)
   if block.se_reduction:

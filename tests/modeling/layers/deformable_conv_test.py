@@ -68,7 +68,8 @@ def plain(x, kernel, strides=1, dilation=1):
   # One output at a time is enough for strides and dilation together.
   y = tf.concat([
       tf.nn.convolution(*parts, padding='VALID', dilations=[dilation] * 2)
-      for parts in zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1))
+      for parts in zip(tf.split(x, groups, -1), tf.split(kernel, groups, -1),
+                       strict=True)
   ], -1)
   return y[:, ::strides, ::strides]
 

@@ -25,7 +25,8 @@ def twin(x, kernel, strides):
   groups = x.shape[-1] // kernel.shape[2]
   return tf.concat([
       tf.nn.conv2d(*parts, strides, 'VALID') for parts in zip(
-          tf.split(x, groups, -1), tf.split(kernel, groups, -1))], -1)
+          tf.split(x, groups, -1), tf.split(kernel, groups, -1),
+          strict=True)], -1)
 
 
 def with_gradients(function, x, kernel, strides, upstream=None):

@@ -26,7 +26,9 @@ def test_kind_chooses_the_layer_and_the_biases(kind, layer, conv_bias, fc_bias):
 @pytest.mark.parametrize('momentum, epsilon, num_groups', [
     (0.9, 1e-5, 4), (0.99, 1e-3, 32)])
 def test_every_scalar_arrives(momentum, epsilon, num_groups):
-  make = lambda kind: Normalization(kind, momentum, epsilon, num_groups)
+  def make(kind):
+    return Normalization(kind, momentum, epsilon, num_groups)
+
   batch = make('sync_batch').layer('n')
   assert (batch.momentum, batch.epsilon) == (momentum, epsilon)
   group = make('group').layer('n')

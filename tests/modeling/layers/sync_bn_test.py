@@ -75,7 +75,7 @@ def run_split(strategy, make, kind, inputs, weights):
   with strategy.scope():
     layer = make(normalization.Normalization(kind, momentum=.5))
     layer(half(inputs, 0))
-  for w, value in zip(layer.weights, weights):
+  for w, value in zip(layer.weights, weights, strict=True):
     w.assign(value)
 
   @tf.function
@@ -107,7 +107,7 @@ def worst(split, whole):
   """Largest errors, relative to arrays whose values exceed 1."""
   return [max(np.abs(np.asarray(a) - b).max() / max(1., np.abs(b).max())
               for a, b in zip(x, map(np.asarray, y), strict=True))
-          for x, y in zip(split, whole)]
+          for x, y in zip(split, whole, strict=True)]
 
 
 @pytest.mark.parametrize('part', PARTS)
@@ -132,7 +132,10 @@ def float64():
 
 def test_so_it_is_through_all_layers_of_a_backbone(float64, two_replicas):
   # In float32 the rounding of 20 layers alone moves gradients by 3e-5.
-  make = lambda norm: resnet.ResNet(18, 0.0625, norm=norm)
+
+  def make(norm):
+    return resnet.ResNet(18, 0.0625, norm=norm)
+
   inputs = tf.random.normal([_BATCH, 64, 64, 3], dtype=float64)
   whole, weights = run_whole(make, inputs)
   split = run_split(two_replicas, make, 'sync_batch', inputs, weights)

@@ -41,7 +41,7 @@ def test_proposals_are_model_garden_s(height, width, least, training):
       lambda *x: layer(*x, training=training), input_signature=unknown)(*inputs)
   expected = official.MultilevelROIGenerator(**options)(
       *inputs, training=training)
-  for one, other in zip(found, expected):
+  for one, other in zip(found, expected, strict=True):
     np.testing.assert_allclose(one, other, atol=1e-4)
   assert found[0].shape[1] == (100 if training else 50)
   assert layer.get_config() == official.MultilevelROIGenerator(

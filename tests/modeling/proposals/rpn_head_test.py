@@ -1,5 +1,7 @@
 """Claims about the RPN head."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -43,7 +45,7 @@ def test_normalization_is_each_levels_own():
   head(n, training=True)
   means = [head.norm[f'1_level_{level}'].moving_mean.numpy()
            for level in '23456']
-  for a, b in zip(means, means[1:]):
+  for a, b in itertools.pairwise(means):
     assert np.abs(a - b).max() > 1e-5
 
 

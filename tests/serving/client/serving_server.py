@@ -71,7 +71,7 @@ class _Servicer(prediction_service_pb2_grpc.PredictionServiceServicer):
   def __init__(self, model):
     self._model = model
 
-  def Predict(self, request, context):  # pylint: disable=invalid-name
+  def Predict(self, request, context):
     """Answers, or aborts with the status of the error."""
     spec = request.model_spec
     version = spec.version.value if spec.HasField('version') else None
@@ -99,10 +99,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def log_message(self, *unused):
     pass
 
-  def do_GET(self):  # pylint: disable=invalid-name
+  def do_GET(self):
     self._send(400, {'error': f'Malformed request: GET {self.path}'})
 
-  def do_POST(self):  # pylint: disable=invalid-name
+  def do_POST(self):
     body = self.rfile.read(int(self.headers['Content-Length']))
     try:
       self._send(200, self._predict(body))
@@ -138,8 +138,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                self.model.predict(function, specs, inputs).items()}
     if 'inputs' in request:
       return {'outputs': outputs}
-    return {'predictions': [dict(zip(outputs, row))
-                            for row in zip(*outputs.values())]}
+    return {'predictions': [dict(zip(outputs, row, strict=True))
+                            for row in zip(*outputs.values(), strict=True)]}
 
 
 def _require(condition, message):

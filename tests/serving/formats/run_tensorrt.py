@@ -1,4 +1,4 @@
-"""serving/formats/tensorrt.py with the real converter of TensorFlow 2.17, on a CPU.
+"""tensorrt.py with the real converter of TensorFlow 2.17, on a CPU.
 
   python -I run_tensorrt.py TENSORRT.py SAVED_MODEL OUTPUT_DIR OPTIONS_JSON
 

@@ -1,4 +1,4 @@
-"""serving/formats/tensorrt.py without TensorRT, and serving/formats/graph_check.py.
+"""tensorrt.py without TensorRT, and graph_check.py.
 
 tests/serving/formats/tf217_test.py runs the same file in TensorFlow 2.17.
 """

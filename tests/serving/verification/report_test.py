@@ -1,5 +1,6 @@
 """export_report.json: what it says is what was given and measured."""
 
+import itertools
 import json
 import pathlib
 import resource
@@ -113,10 +114,10 @@ def test_latency_is_of_both_in_turns_without_the_first_runs():
   assert latency['runs'] >= 5
   measured = calls[4:]  # Two sizes, twice.
   assert len(measured) == 2 * latency['runs']
-  turns = list(zip(measured[::2], measured[1::2]))
+  turns = list(zip(measured[::2], measured[1::2], strict=True))
   assert all(a[2] == b[2] and a[0] != b[0] for a, b in turns)
   firsts = [a[0] for a, _ in turns]
-  assert all(a != b for a, b in zip(firsts, firsts[1:]))
+  assert all(a != b for a, b in itertools.pairwise(firsts))
   # Every image has both orders.
   assert [a[2] for a, _ in turns[:5]] == [0, 0, 1, 1, 2]
 
