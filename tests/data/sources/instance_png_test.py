@@ -61,7 +61,8 @@ def test_annotations_are_those_of_encoding_mask_by_mask(
 def test_png_that_is_not_16_bit_grey_is_named(tmp_path, mode):
   Image.new(mode, (6, 4)).save(tmp_path / 'a.png')
   with pytest.raises(
-      errors.InputError, match=rf'a\.png: .* mode {mode}, should be 16-bit grey'):
+      errors.InputError,
+      match=rf'a\.png: .* mode {mode}, should be 16-bit grey'):
     instance_png.annotations(str(tmp_path / 'a.png'), ENTRY, None)
 
 
