@@ -108,10 +108,3 @@ def test_fusion_is_element_wise_over_levels(fusion, reduce):
 def test_unknown_fusion_says_what_is_known():
   with pytest.raises(ValueError, match="expected 'max' or 'sum'"):
     afp.LevelFusion('mean')
-
-
-@pytest.mark.parametrize('layer', [
-    afp.AdaptiveFeaturePooling(7), afp.SingleLevelPooling(14, 1, False, True),
-    afp.LevelFusion('sum')])
-def test_config_round_trip(layer):
-  release.round_trip(layer)

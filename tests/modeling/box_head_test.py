@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
 from panet_tf.modeling import box_head
 from panet_tf.modeling.layers import normalization
@@ -174,11 +173,3 @@ def test_wrong_number_of_levels_says_so():
   head, _ = run()
   with pytest.raises(ValueError, match='num_levels=2'):
     head(pooled(num_levels=2))
-
-
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(kind='2fc', fusion='sum', fuse_after='pooling',
-                 norm_after_fc=False, norm=GN)])
-def test_config_round_trip(kwargs):
-  release.round_trip(box_head.AdaptiveBoxHead(
-      7, kernel_regularizer=tf_keras.regularizers.L2(1e-4), **kwargs))

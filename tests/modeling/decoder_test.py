@@ -70,13 +70,6 @@ def test_levels_the_backbone_lacks_say_so():
     decoder.PANetDecoder(coarser_levels='pool')
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(min_level=3, max_level=7, bottom_up_path=False,
-                 coarser_levels='conv', activation=None)])
-def test_config_round_trip(kwargs):
-  release.round_trip(decoder.PANetDecoder(norm=NONE, **kwargs))
-
-
 def retinanet_config(**panet):
   experiment = exp_factory.get_exp_config('retinanet_resnetfpn_coco')
   experiment.override({'task': {'model': {

@@ -91,14 +91,6 @@ def test_only_kernels_decay():
   assert float(sum(pyramid.losses)) == pytest.approx(.5 * kernels)
 
 
-@pytest.mark.parametrize('norm', [GN, NONE])
-def test_config_round_trip(norm):
-  copy = release.round_trip(feature_pyramid.FeaturePyramid(
-      64, norm, tf_keras.regularizers.L2(1e-4)))
-  assert copy.normalization == norm
-  assert copy.kernel_regularizer.l2 == pytest.approx(1e-4)
-
-
 def test_variable_names_are_words_and_levels():
   pyramid = feature_pyramid.FeaturePyramid(8, NONE, name='feature_pyramid')
   pyramid(backbone_maps())

@@ -187,14 +187,6 @@ def test_unknown_options_say_what_is_known(kwargs):
     make(**kwargs)
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(fc_branch=False, norm=GN, fusion='sum', fc_relu=True,
-                 fuse_after='pooling', norm_after_upconv=False),
-    dict(source='conv2', mask_fusion='product', num_levels=1)])
-def test_config_round_trip(kwargs):
-  release.round_trip(ff.FullyConnectedFusion(5, **kwargs))
-
-
 def test_number_of_boxes_may_be_unknown():
   head = make()
   signature = [[[tf.TensorSpec([None, None, 14, 14, 8])] * 4,

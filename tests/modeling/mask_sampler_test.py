@@ -170,11 +170,3 @@ def test_targets_agree_with_model_garden_s_and_are_nearer_to_the_truth(
   error, their_error = (np.abs(x[2][0] - truth).mean() for x in (ours, theirs))
   assert error < tolerance / 2
   assert error < 0.8 * their_error
-
-
-def test_config_round_trip():
-  layer = mask_sampler.MaskSampler(28, 5, name='sampler')
-  again = mask_sampler.MaskSampler.from_config(layer.get_config())
-  assert again.get_config() == layer.get_config()
-  for a, b in zip(layer(*inputs()), again(*inputs()), strict=True):
-    np.testing.assert_array_equal(a, b)

@@ -59,11 +59,3 @@ def assert_near(actual, expected, tolerance=1e-4):
 def count(layer):
   """Number of trainable parameters."""
   return sum(int(np.prod(w.shape)) for w in layer.trainable_weights)
-
-
-def round_trip(layer):
-  """A copy made from the config, which must have the same config."""
-  config = layer.get_config()
-  copy = type(layer).from_config(config)
-  assert copy.get_config() == config
-  return copy

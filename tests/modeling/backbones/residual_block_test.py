@@ -96,12 +96,3 @@ def test_squeeze_decays_its_kernels():
   layer = residual_block.SqueezeExcitation(16, 4, 'l2')
   layer(tf.zeros([1, 2, 2, 16]))
   assert len(layer.losses) == 2
-
-
-@pytest.mark.parametrize('block', [
-    residual_block.ResidualBlock(8, False, 2, projection=True),
-    residual_block.ResidualBlock(8, norm=BATCH, deformable=True, modulated=True,
-                                 **BLOCKS['senet']),
-    residual_block.SqueezeExcitation(16, 8, 'l2')])
-def test_config_round_trip(block):
-  release.round_trip(block)

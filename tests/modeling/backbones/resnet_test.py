@@ -166,16 +166,6 @@ def test_frozen_kernels_do_not_decay():
   assert len(tiny(kernel_regularizer=l2, frozen_stages=2).losses) == 15
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(model_id=18, width_multiplier=.5, frozen_stages=2,
-                 stride_in_1x1=True, norm=BATCH,
-                 kernel_regularizer=tf_keras.regularizers.L2(1e-4)),
-    dict(model_id='senet154', deformable_stages=[3, 4], modulated=True)])
-def test_config_round_trip(kwargs):
-  config = resnet.ResNet(**kwargs).get_config()
-  assert resnet.ResNet.from_config(config).get_config() == config
-
-
 @pytest.mark.parametrize('stages', [(), (3,), (4, 5), (3, 4, 5)])
 @pytest.mark.parametrize('modulated', [False, True])
 def test_bottlenecks_of_the_stages_listed_are_deformable(stages, modulated):

@@ -245,13 +245,6 @@ def test_maps_of_any_size_are_one_graph():
     assert all(np.isfinite(g).all() and np.any(g) for g in gradients)
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(filters=8, kernel_size=5, strides=2, groups=4, modulated=True),
-    dict(filters=6, dilation_rate=2, deformable_groups=2, use_bias=False)])
-def test_layer_round_trips_through_its_config(arguments):
-  release.round_trip(deformable_conv.DeformableConv2D(**arguments))
-
-
 def test_offsets_that_do_not_fit_the_kernel_are_named():
   x, offsets, kernel, _ = make()
   with pytest.raises(ValueError, match='17 channels.*multiple of 18'):

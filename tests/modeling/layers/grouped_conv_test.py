@@ -104,13 +104,6 @@ def test_layer_pads_by_half_the_kernel_on_each_side(strides, bias):
         found, twin(padded, layer.kernel, strides) + bias, atol=1e-5)
 
 
-@pytest.mark.parametrize('arguments', [
-    dict(filters=8, kernel_size=5, strides=2, groups=4),
-    dict(filters=6, dilation_rate=2, use_bias=False)])
-def test_layer_round_trips_through_its_config(arguments):
-  release.round_trip(grouped_conv.PaddedConv2D(**arguments))
-
-
 def test_dilated_groups_are_refused():
   with pytest.raises(ValueError, match='expected 1 in 2 groups'):
     grouped_conv.PaddedConv2D(8, groups=2, dilation_rate=2)

@@ -77,15 +77,6 @@ def test_padding_is_symmetric_at_every_stride():
     release.assert_near(y, expected.numpy(), 1e-5)
 
 
-@pytest.mark.parametrize('block', [
-    normalization.ConvNorm(4, 5, 2, Normalization('none'), None),
-    normalization.ConvNorm(32, use_bias=True, norm=Normalization('group'),
-                           kernel_regularizer=tf_keras.regularizers.L2(.1)),
-    normalization.DenseNorm(32, Normalization('group'), use_bias=False)])
-def test_blocks_round_trip_through_their_config(block):
-  release.round_trip(block)
-
-
 def test_config_round_trip_and_defaults():
   norm = Normalization('group', 0.9, 1e-5, 16)
   assert Normalization.from_config(norm.get_config()) == norm

@@ -144,11 +144,3 @@ def test_training_proposals_are_model_gardens():
   ours = portable_generators.PortableROIGenerator(**options)(*arguments)
   theirs = roi_generator.MultilevelROIGenerator(**options)(*arguments)
   np.testing.assert_array_equal(ours[0], theirs[0])
-
-
-def test_configurations_are_complete():
-  for layer in (portable_generators.PortableROIGenerator(True),
-                portable_generators.PortableDetectionGenerator(True)):
-    again = type(layer)(**layer.get_config())
-    assert again.get_config() == layer.get_config()
-    assert again.get_config()['builtin_ops']

@@ -57,10 +57,3 @@ def test_parameter_count(kind, extra, num_convs, anchors):
   head, _ = make(kind, num_convs=num_convs, num_anchors_per_location=anchors)
   assert release.count(head) == (
       num_convs * (9 * 64 + extra * 8) + 5 * anchors * (8 + 1))
-
-
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(min_level=3, max_level=7, num_convs=2,
-                 num_anchors_per_location=9)])
-def test_config_round_trip(kwargs):
-  release.round_trip(rpn_head.RPNHead(**kwargs))
