@@ -1,8 +1,8 @@
 """AP and time of test-time suites beside one plain run of the model.
 
   python benchmarks/inference/test_time.py --model=runs/nuclei \
-      [--model=runs/other] --images='nuclei/val/*' --annotations=instances_val.json \
-      --scales 0.75 1 1.25 1.5
+      [--model=runs/other] --images='nuclei/val/*' \
+      --annotations=instances_val.json --scales 0.75 1 1.25 1.5
 
 Rows after the first add one thing to the plain model each; "full" has all of
 them. "of its passes" is the time of a row divided by what plain runs of the
