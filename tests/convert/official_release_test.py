@@ -18,6 +18,7 @@ from panet_tf import runs
 from panet_tf.configs import experiments
 from panet_tf.configs import official_release as official_release_lib
 from panet_tf.convert import official_release
+from panet_tf.convert import sources
 from tests.convert import release_keys
 from tests.convert import release_numpy
 from tests.convert import torch_writer
@@ -312,7 +313,7 @@ def test_every_variable_has_one_key(pair):
       pair.config, stem=8, dim=64, fc=256, classes=CLASSES)
   placed = [id(e.variable) for e in entries]
   placed += [
-      id(w) for c in official_release._backbone_convs(pair.model.backbone)
+      id(w) for _, c in sources.places(pair.model.backbone)
       for w in (c.norm.moving_mean, c.norm.moving_variance)]
   assert sorted(placed) == sorted(id(v) for v in pair.model.variables)
 
