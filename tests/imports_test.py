@@ -11,7 +11,8 @@ PACKAGE = ROOT / 'panet_tf'
 
 # The rooms, lowest first: a room imports itself and the rooms of lower floors.
 FLOORS = (
-    {'errors', 'structures', 'ops'},
+    {'errors'},
+    {'structures', 'ops'},
     {'files', 'safe_pickle', 'configs', 'modeling', 'drawing'},
     {'data', 'factory'},
     {'dataloaders', 'evaluation'},

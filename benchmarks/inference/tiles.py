@@ -11,6 +11,7 @@ are counted apart. So are doubles: a model gives some in one tile.
 """
 
 import argparse
+import dataclasses
 import re
 import time
 
@@ -22,7 +23,7 @@ from panet_tf.inference import detector as detector_lib
 from panet_tf.inference import open_model
 from panet_tf.inference.suite import tiles
 from panet_tf.prediction import image_files
-from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
 
 _NEAR_BORDER = 2  # Pixels.
@@ -56,30 +57,29 @@ def _mosaic(variants, side, block):
 
 
 def _reference(detector, variants, layout, score):
-  """Predicts each image on its own: the same dictionary, for the mosaic."""
+  """Predicts each image on its own: detections of the mosaic, which are inner.
+  """
   cell = variants.shape[1]
+  size = tuple(cell * edge for edge in layout.shape)
   each = {variant: detector.detect(variants[variant], score)
           for variant in np.unique(layout)}
   parts, inner = [], []
   for (row, column), variant in np.ndenumerate(layout):
-    found = each[variant]
-    masks = detections_lib.mask_windows(found, cell, cell).tightened()
-    bounds = masks.bounds()
+    # Also those whose mask has no pixel, which `tiles.in_image` leaves out.
+    masks = each[variant].masks.windows().tightened()
+    bounds, corner = masks.bounds(), np.array([row, column]) * cell
     inner.append((bounds[:, :2].min(1, initial=cell) >= _NEAR_BORDER)
                  & (bounds[:, 2:].max(1, initial=0) <= cell - _NEAR_BORDER))
-    parts.append({
-        'classes': found['detection_classes'],
-        'masks': mask_windows.MaskWindows(
-            masks.corners + [row * cell, column * cell], masks.crops)})
-  return ({'classes': np.concatenate([part['classes'] for part in parts]),
-           'masks': mask_windows.MaskWindows.concatenate(
-               [part['masks'] for part in parts])}, np.concatenate(inner))
+    parts.append(dataclasses.replace(
+        each[variant], image_size=size, masks=mask_windows.MaskWindows(
+            masks.corners + corner, masks.crops, size)))
+  return detections.Detections.concatenate(parts), np.concatenate(inner)
 
 
 def _pairs(one, other, cell):
   """(IoU, share of the smaller, i, j) of masks of one class that meet."""
-  areas = one['masks'].areas(), other['masks'].areas()
-  bounds = [found['masks'].bounds().astype(int) for found in (one, other)]
+  areas = one.masks.areas(), other.masks.areas()
+  bounds = [found.masks.bounds().astype(int) for found in (one, other)]
   places = {}
   for j, (y1, x1, y2, x2) in enumerate(bounds[1]):
     for row in range(y1 // cell, -(-y2 // cell)):
@@ -95,15 +95,13 @@ def _pairs(one, other, cell):
     near = near[(np.minimum(theirs[:, 2:], [y2, x2])
                  > np.maximum(theirs[:, :2], [y1, x1])).all(1)]
     for j in near:
-      if one['classes'][i] != other['classes'][j]:
+      if one.labels[i] != other.labels[j]:
         continue
-      low = np.maximum(bounds[0][i, :2], bounds[1][j, :2])
-      high = np.minimum(bounds[0][i, 2:], bounds[1][j, 2:])
-      shared = np.count_nonzero(np.logical_and(*(
-          found['masks'].crops[k][tuple(map(
-              slice, low - found['masks'].corners[k],
-              high - found['masks'].corners[k]))]
-          for found, k in ((one, i), (other, j)))))
+      both = np.concatenate([
+          np.maximum(bounds[0][i, :2], bounds[1][j, :2]),
+          np.minimum(bounds[0][i, 2:], bounds[1][j, 2:])])
+      shared = np.count_nonzero(
+          one.masks.cut(i, both) & other.masks.cut(j, both))
       if shared:
         mine, yours = areas[0][i], areas[1][j]
         pairs.append((shared / (mine + yours - shared),
@@ -113,7 +111,7 @@ def _pairs(one, other, cell):
 
 def _found(reference, tiled, cell):
   """Which of the reference [N] has a tiled one to itself, mask IoU >= 0.5."""
-  taken, found = set(), np.zeros(len(reference['classes']), bool)
+  taken, found = set(), np.zeros(len(reference), bool)
   for iou, _, i, j in sorted(_pairs(reference, tiled, cell), reverse=True):
     if iou >= 0.5 and not found[i] and j not in taken:
       taken.add(j)
@@ -121,16 +119,18 @@ def _found(reference, tiled, cell):
   return found
 
 
-def _doubles(found, cell):
-  """Counts pairs above IoU 0.5, and above 0.7 of the smaller of the two."""
+def _doubles(found, cell, sources=None):
+  """Counts pairs above IoU 0.5, and above 0.7 of the smaller of the two.
+
+  With the tiles that each is of, also those of no common one.
+  """
   pairs = [pair for pair in _pairs(found, found, cell) if pair[2] < pair[3]]
   counts = []
   for column, least in ((0, 0.5), (1, 0.7)):
     chosen = [pair[2:] for pair in pairs if pair[column] > least]
     counts.append(str(len(chosen)))
-    if 'sources' in found:
-      over = sum(found['sources'][i].isdisjoint(found['sources'][j])
-                 for i, j in chosen)
+    if sources:
+      over = sum(sources[i].isdisjoint(sources[j]) for i, j in chosen)
       counts[-1] += f' ({over} not of one tile)'
   return ', '.join(counts)
 
@@ -147,7 +147,7 @@ class _Recorder(detector_lib.Detector):
 
   def _detect_many(self, images):
     found = self._detector.detect_many(images)
-    self.boxes += [one['detection_boxes'] for one in found]
+    self.boxes += [one.boxes for one in found]
     return found
 
   def tiles_of(self, corners):
@@ -159,15 +159,6 @@ class _Recorder(detector_lib.Detector):
       for box in shifted.astype(np.float32).tolist():
         numbers.setdefault(tuple(box), set()).add(number)
     return numbers
-
-
-def _columns(found, score, numbers):
-  keep = found['detection_scores'] >= score
-  return {'classes': found['detection_classes'][keep],
-          'masks': found['detection_masks'][keep].tightened(),
-          # Empty for a joined one.
-          'sources': [numbers.get(tuple(box), set()) for box in found[
-              'detection_boxes'][keep].tolist()]}
 
 
 def main():
@@ -194,7 +185,7 @@ def main():
   start = time.perf_counter()
   found = tiles.TiledDetector(
       detector, args.tile, args.overlap, args.batch_size).detect(mosaic)
-  print(f'{len(detector.boxes)} tiles: {len(found["detection_scores"])} '
+  print(f'{len(detector.boxes)} tiles: {len(found)} '
         f'detections, {time.perf_counter() - start:.0f} s, '
         f'peak {_peak_mib():.0f} MiB', flush=True)
   numbers = detector.tiles_of(tiles.tile_boxes(
@@ -205,12 +196,15 @@ def main():
         'pairs above IoU 0.5, above 0.7 of the smaller: '
         f'{_doubles(reference, args.cell)}', flush=True)
   for score in (args.score, 0.3, 0.0):
-    tiled = _columns(found, score, numbers)
+    tiled = found[found.scores >= score]
+    tiled.masks = tiled.masks.tightened()
+    # Empty for a joined one.
+    sources = [numbers.get(tuple(box), set()) for box in tiled.boxes.tolist()]
     seen = _found(reference, tiled, args.cell)
-    print(f'score >= {score}: {len(tiled["classes"])} tiled; of the reference '
+    print(f'score >= {score}: {len(tiled)} tiled; of the reference '
           f'{seen[inner].mean():.4f} off the borders, {seen.mean():.4f} of '
-          f'all; pairs {_doubles(tiled, args.cell)}; '
-          f'{sum(not source for source in tiled["sources"])} joined',
+          f'all; pairs {_doubles(tiled, args.cell, sources)}; '
+          f'{sum(not source for source in sources)} joined',
           flush=True)
 
 

@@ -7,6 +7,7 @@ What a test-time suite with 8 views has to join for one image: 100 objects of
 """
 
 import argparse
+import dataclasses
 import functools
 import pathlib
 import statistics
@@ -20,9 +21,12 @@ import numpy as np
 
 from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import voting
-from panet_tf.structures import mask_windows
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 
-_HEIGHT, _WIDTH, _OBJECTS, _VIEWS, _CELLS = 800, 1200, 100, 8, 28
+_SIZE = _HEIGHT, _WIDTH = 800, 1200
+_OBJECTS, _VIEWS, _CELLS = 100, 8, 28
 _CLASSES = 10
 _SIDES = 20, 400  # Log-uniform, pixels.
 _JITTER = 0.03  # Of each edge, in sides of the box.
@@ -72,39 +76,40 @@ def _measure(name, run, repeats):
 
 def _table(worst, repeats):
   boxes, scores, classes, masks = _detections(worst)
-  found = boxes, scores, classes
+  found = detections.Detections(boxes, scores, classes, _SIZE)
   # Without suppression, as after soft-NMS, each of the best 100 is voted for.
   best = np.arange(_OBJECTS) if worst else voting.non_max_suppression(
-      *found, 0.5)[:_OBJECTS]
+      found, 0.5)[:_OBJECTS]
   title = 'all 400 x 400, one class' if worst else '20 to 400 pixels'
   print(f'\n{title}: {len(best)} kept of {len(boxes)}\n\n'
         '| ms | wall best | median | CPU best | median | peak MiB |\n'
         '|---|---|---|---|---|---|')
 
   def vote_boxes():
-    return voting.box_voting(*(x[best] for x in found), *found)
+    return voting.box_voting(found[best], found)
 
   def vote_masks(candidates):
     return mask_voting.mask_voting(
-        *found, candidates, best, height=_HEIGHT, width=_WIDTH)
+        dataclasses.replace(found, masks=candidates), best)
 
   def vote_all(candidates):
     vote_boxes()
-    return vote_masks(candidates).images(_HEIGHT, _WIDTH)
+    return vote_masks(candidates).images()
 
   for name, run in (
-      ('NMS', lambda: voting.non_max_suppression(*found, 0.5)),
-      ('soft-NMS, linear', lambda: voting.soft_nms(*found)),
+      ('NMS', lambda: voting.non_max_suppression(found, 0.5)),
+      ('soft-NMS, linear', lambda: voting.soft_nms(found)),
       ('soft-NMS, gaussian', lambda: voting.soft_nms(
-          *found, method='gaussian')),
+          found, method='gaussian')),
       ('box voting', vote_boxes)):
     _measure(name, run, repeats)
-  windows = mask_windows.MaskWindows.from_boxes(masks, boxes, _HEIGHT, _WIDTH)
-  voted = vote_masks(masks)
-  _measure('tightening', lambda: voting.tighten(boxes[best], voted), repeats)
+  cells = box_masks.BoxMasks(masks, boxes, _SIZE)
+  windows = cells.windows()
+  voted = dataclasses.replace(found[best], masks=vote_masks(cells))
+  _measure('tightening', lambda: voting.tighten(voted), repeats)
   # Written, not only promised: fresh zeros have no memory yet.
-  images = windows.images(_HEIGHT, _WIDTH) | False
-  for name, candidates in (('[N, 28, 28]', masks), ('windows', windows),
+  images = image_masks.ImageMasks(windows.images() | False)
+  for name, candidates in (('[N, 28, 28]', cells), ('windows', windows),
                            ('[N, 800, 1200]', images)):
     _measure(f'mask voting, {name}', functools.partial(
         vote_masks, candidates), repeats)

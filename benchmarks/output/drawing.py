@@ -13,7 +13,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from panet_tf.drawing import pictures
-from panet_tf.inference import detector as detections_lib
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 
 HEIGHT, WIDTH, COUNT, REPEATS = 1080, 1920, 100, 10
 
@@ -26,29 +28,21 @@ def make_inputs():
   corners = rng.uniform(0, 1, (COUNT, 2)) * ([HEIGHT, WIDTH] - sizes)
   y, x = np.mgrid[:28, :28]
   disk = np.hypot(y - 13.5, x - 13.5) < 13
-  return image, {
-      'detection_boxes': np.concatenate(
-          [corners, corners + sizes], axis=1).astype(np.float32),
-      'detection_scores': np.linspace(0.99, 0.5, COUNT, dtype=np.float32),
-      'detection_classes': rng.integers(1, 9, COUNT, dtype=np.int32),
-      'detection_masks': np.array([disk] * COUNT, np.float32)}
-
-
-def draw(image, detections, names):
-  """All that `outputs.draw` does, but for the file."""
-  if 'detection_masks' in detections:
-    detections = dict(detections, detection_masks=detections_lib.mask_windows(
-        detections, HEIGHT, WIDTH))
-  pictures.draw_detections(image, detections, names)
+  boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
+  return image, detections.Detections(
+      boxes, np.linspace(0.99, 0.5, COUNT, dtype=np.float32),
+      rng.integers(1, 9, COUNT, dtype=np.int32), (HEIGHT, WIDTH),
+      box_masks.BoxMasks(
+          np.array([disk] * COUNT, np.float32), boxes, (HEIGHT, WIDTH)))
 
 
 def main():
-  image, detections = make_inputs()
-  windows = detections_lib.mask_windows(detections, HEIGHT, WIDTH)
+  image, found = make_inputs()
   kinds = {
-      'windows': windows,
-      'full images, [100, 1080, 1920]': windows.images(HEIGHT, WIDTH),
-      'of the boxes, [100, 28, 28]': detections['detection_masks'],
+      'windows': found.masks.windows(),
+      'full images, [100, 1080, 1920]': image_masks.ImageMasks(
+          found.masks.images()),
+      'of the boxes, [100, 28, 28]': found.masks,
       'none': None}
   # 100 labels of a letter fit; those of usual names do not, and get a legend.
   texts = {'100 labels': '', 'legend': 'motorcycle '}
@@ -56,13 +50,11 @@ def main():
   for kind, masks in kinds.items():
     for text, name in texts.items():
       names = {label: f'{name}{label}' for label in range(1, 9)}
-      found = dict(detections, detection_masks=masks)
-      if masks is None:
-        del found['detection_masks']
+      found.masks = masks
       seconds = []
       for _ in range(REPEATS):
         start = time.perf_counter()
-        draw(image, found, names)
+        pictures.draw_detections(image, found, names)
         seconds.append(time.perf_counter() - start)
       print(f'| {kind} | {text} | {min(seconds):.3f} | '
             f'{statistics.median(seconds):.3f} |')

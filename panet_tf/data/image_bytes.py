@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from panet_tf import errors
 from panet_tf.data import bit_png
 from panet_tf.data import segmentation
+from panet_tf.structures import run_lengths
 
 # Where Pillow takes an image for an attack.
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -185,7 +186,7 @@ def _cut(height, counts):
 
   Pixels are [height, width] of 0 and 1, cut to the object's rows.
   """
-  left, columns = segmentation.byte_columns(
+  left, columns = run_lengths.byte_columns(
       {'size': [height], 'counts': counts})
   rows = np.flatnonzero(columns.any(axis=1))
   if not rows.size:

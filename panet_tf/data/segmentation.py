@@ -5,17 +5,16 @@ memory, run lengths that do not fill the image read past its end. Here each is
 a ValueError that says what the segmentation should be.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from panet_tf.structures import run_lengths
+
 # pycocotools walks along an edge point by point.
 _FARTHEST_VERTEX = 1e5
 _LONGEST_OUTLINE = 1e6  # pixels, about 100 bytes each
-# A run of 60 bits: more does not fit into int64, nor into any image.
-_MOST_GROUPS = 12
 
 
 def is_int(value):
@@ -70,7 +69,7 @@ def checked_rle(rle, height, width):
     raise ValueError(f'has RLE size {size!r:.40}, its image has [height, '
                      f'width] {[height, width]}')
   if isinstance(counts, str):
-    runs = _runs(counts)
+    runs = run_lengths.runs(counts)
   elif isinstance(counts, list) and all(map(is_int, counts)):
     runs = np.array(counts)
   else:
@@ -98,71 +97,13 @@ def as_json(rle) -> Any:
   return {'size': rle['size'], 'counts': rle['counts'].decode('ascii')}
 
 
-@functools.lru_cache(maxsize=1)  # Checked first, then decoded.
-def _runs(counts):
-  """Run lengths in a compressed RLE string, which pycocotools never checks.
-
-  Each run is groups of 5 bits, low ones first, as character 48 + bits, bit 5
-  set when more follow, bit 4 of the last one the sign; from the fourth run on
-  it is the difference to the run two before.
-
-  Args:
-    counts: the string.
-
-  Returns:
-    [num_runs] int64, of zeros, of ones, of zeros, ...
-
-  Raises:
-    ValueError: some other string.
-  """
-  groups = np.frombuffer(counts.encode('utf-8'), np.uint8).astype(np.int64) - 48
-  if not groups.size or groups.min() < 0 or groups.max() > 63:
-    raise ValueError('has RLE `counts` that are not a compressed RLE string')
-  last = np.flatnonzero(groups < 32)
-  length = np.diff(last, prepend=-1)
-  if groups[-1] > 31 or length.max() > _MOST_GROUPS:
-    raise ValueError('has RLE `counts` that end in the middle of a run')
-  first = last - length + 1
-  shift = 5 * (np.arange(groups.size) - np.repeat(first, length))
-  runs = np.add.reduceat((groups & 31) << shift, first)
-  runs -= (groups[last] & 16 != 0).astype(np.int64) << 5 * length
-  runs[1::2] = np.cumsum(runs[1::2])
-  runs[2::2] = np.cumsum(runs[2::2])
-  return runs
-
-
 def boundaries(rle):
   """Bytes that two masks of one size share only if they are equal.
 
   Args:
     rle: {'size': [height, width], 'counts': compressed string}.
   """
-  ends = np.cumsum(_runs(rle['counts']))
+  ends = np.cumsum(run_lengths.runs(rle['counts']))
   # Around a run of no length nothing changes; nor at the image's end.
   places, times = np.unique(ends, return_counts=True)
   return places[(times % 2 == 1) & (places < ends[-1])].tobytes()
-
-
-def byte_columns(rle):
-  """The part of a mask that holds its ones, in whole bytes of eight columns.
-
-  Decoding all of it takes most of a conversion's time where objects are small.
-
-  Args:
-    rle: {'size': [height, width], 'counts': compressed string or bytes}.
-
-  Returns:
-    (first column, [height, columns] uint8 of 0 and 1); the first column is a
-    multiple of 8, the last one the object's.
-  """
-  height, counts = rle['size'][0], rle['counts']
-  ends = np.cumsum(
-      _runs(counts if isinstance(counts, str) else counts.decode('ascii')))
-  if ends.size < 2:
-    return 0, np.zeros([height, 0], np.uint8)
-  first = ends[0] // height // 8 * 8
-  stop = -(-ends[1::2][-1] // height)
-  ends = (ends - first * height).clip(0, (stop - first) * height)
-  ones = np.arange(ends.size, dtype=np.uint8) & 1
-  mask = np.repeat(ones, np.diff(ends, prepend=0))
-  return first, mask.reshape([-1, height]).T

@@ -52,7 +52,7 @@ def instance_colors(boxes, labels):
     free = turns[~np.isin(turns, shades[:i][near])]
     shades[i] = free[0] if free.size else turns[0]
   return [class_color(int(label), shade)
-          for label, shade in zip(labels, shades)]
+          for label, shade in zip(labels, shades, strict=True)]
 
 
 def text_color(color):

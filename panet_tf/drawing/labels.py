@@ -37,7 +37,7 @@ def draw_labels(pen, objects, size, font):
   boxes = np.array([item['box'] for item in objects]).reshape(-1, 4)
   boxes = boxes[:, [1, 0, 3, 2]]
   taken = np.zeros([0, 4])
-  for item, width in zip(objects, widths):
+  for item, width in zip(objects, widths, strict=True):
     places = _places(item['box'], width, height, size)
     # First of all apart from other labels, then off objects; the first wins.
     place = places[np.lexsort([

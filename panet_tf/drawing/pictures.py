@@ -8,7 +8,6 @@ from PIL import ImageDraw
 from panet_tf.drawing import colors
 from panet_tf.drawing import labels as labels_lib
 from panet_tf.drawing import masks as masks_lib
-from panet_tf.structures import mask_windows
 
 # Images up to this many pixels are enlarged.
 _SMALL = 480
@@ -27,10 +26,7 @@ def draw_detections(image, detections, category_names, score_threshold=0.5):
 
   Args:
     image: [H, W, 3] uint8, RGB.
-    detections: dict of arrays: detection_boxes [N, 4] (yxyx, pixels of
-      `image`), detection_scores [N], detection_classes [N] and, optionally,
-      detection_masks: [N, H, W], 0 or 1, or `MaskWindows`, and
-      detection_iscrowd [N], 1 for what is hatched.
+    detections: Detections of the image; crowds are hatched.
     category_names: dict, label -> name.
     score_threshold: float, the least score that is drawn.
 
@@ -38,7 +34,8 @@ def draw_detections(image, detections, category_names, score_threshold=0.5):
     [H, W, 3] uint8, RGB; [2H, 2W, 3] or [3H, 3W, 3] for a small image.
 
   Raises:
-    ValueError: the image is not RGB uint8, or the masks have another size.
+    ValueError: the image is not RGB uint8, or the detections are of an image
+      of another size.
   """
   return np.array(_draw(image, _objects(
       image, detections, category_names, score_threshold), with_scores=True))
@@ -85,39 +82,24 @@ def _objects(image, detections, category_names, score_threshold):
   if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
     raise ValueError(f'image is {image.dtype} {image.shape}, expected uint8 '
                      '[height, width, 3]')
-  scores = np.asarray(detections['detection_scores'])
-  order = np.argsort(-scores, kind='stable')
-  order = order[scores[order] >= score_threshold]
-  boxes = np.asarray(detections['detection_boxes'], np.float64)[order]
-  labels = np.asarray(detections['detection_classes'])[order]
-  boxes = boxes.reshape(-1, 4)
-  windows = _windows(detections.get('detection_masks'), order, image.shape[:2])
-  crowds = np.zeros(len(scores))
-  crowds = np.asarray(detections.get('detection_iscrowd', crowds))[order]
+  if detections.image_size != image.shape[:2]:
+    raise ValueError(f'detections are of an image of {detections.image_size}, '
+                     f'expected the image\'s {image.shape[:2]}')
+  order = np.argsort(-detections.scores, kind='stable')
+  found = detections[order[detections.scores[order] >= score_threshold]]
+  boxes, windows = found.boxes.astype(np.float64), [None] * len(found)
+  if found.masks is not None:
+    masks = found.masks.windows()
+    windows = list(zip(masks.corners, masks.crops, strict=True))
+  crowds = [False] * len(found) if found.iscrowd is None else found.iscrowd
   return [
       {'box': box, 'label': int(label), 'score': float(score), 'color': color,
        'name': str(category_names.get(int(label), f'class {label}')),
        'window': window, 'iscrowd': bool(iscrowd)}
       for box, label, score, color, window, iscrowd in zip(
-          boxes, labels, scores[order], colors.instance_colors(boxes, labels),
-          windows, crowds)]
-
-
-def _windows(masks, order, size):
-  """(corner, crop) of each mask, None where there are no masks."""
-  if masks is None:
-    return [None] * len(order)
-  if not isinstance(masks, mask_windows.MaskWindows):
-    masks = np.asarray(masks)
-    if masks.shape[1:] != size:
-      raise ValueError(f'mask is {masks.shape[1:]}, expected the image\'s '
-                       f'{size}')
-    # Views: only those that are drawn are looked at.
-    masks = mask_windows.MaskWindows.from_images(
-        [masks[index].astype(bool, copy=False) for index in order])
-  else:
-    masks = masks[order]
-  return list(zip(masks.corners, masks.crops))
+          boxes, found.labels, found.scores,
+          colors.instance_colors(boxes, found.labels), windows, crowds,
+          strict=True)]
 
 
 def _draw(image, objects, with_scores):
@@ -128,7 +110,8 @@ def _draw(image, objects, with_scores):
       image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
   for item in sorted(objects, key=_box_area, reverse=True):
     if item['window']:
-      masks_lib.draw_mask(canvas, *item['window'], zoom, item['color'],
+      corner, crop = item['window']
+      masks_lib.draw_mask(canvas, corner, crop, zoom, item['color'],
                           colors.class_color(item['label']), item['iscrowd'])
   picture = Image.fromarray(canvas)
   pen = ImageDraw.Draw(picture, 'RGBA')

@@ -14,10 +14,10 @@ import numpy as np
 
 from panet_tf import errors
 from panet_tf.data import parallel
-from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 from panet_tf.data.sources import instance_png
 from panet_tf.evaluation import cityscapes_results
+from panet_tf.structures import run_lengths
 
 # Pixel values without evaluation. Caravans and trailers are void as a group
 # only: an instance, say 29001, is another value to the benchmark.
@@ -114,7 +114,7 @@ def _match_image(path, image, results):
   overlap = np.zeros([len(results), values.size], np.int64)
   for row, (index, result) in zip(overlap, results, strict=True):
     rle = cityscapes_results.mask_rle(index, result, image)
-    first, columns = segmentation.byte_columns(rle)
+    first, columns = run_lengths.byte_columns(rle)
     mask = columns.T.view(bool)
     row[:] = np.bincount(
         regions[first:first + len(mask)][mask], minlength=values.size)

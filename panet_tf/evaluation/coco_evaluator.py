@@ -1,17 +1,16 @@
 """COCO metrics of a model in training, fed a batch of detections at a time."""
 
 import itertools
+import json
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
 from panet_tf import errors
 from panet_tf.evaluation import coco
-from panet_tf.evaluation import coco_detections
 from panet_tf.evaluation import coco_instances
-from panet_tf.evaluation import coco_results
 from panet_tf.structures import detections as detections_lib
-from panet_tf.structures import paste_masks
+from panet_tf.structures import rle_masks
 
 
 class CocoEvaluator:
@@ -54,22 +53,21 @@ class CocoEvaluator:
     places = {image['id']: i for i, image in enumerate(self._images)}
     if image_ids is None:
       _check_texts_differ(places)
-    pairs = (zip(places, places) if image_ids is None
+    pairs = (zip(places, places, strict=True) if image_ids is None
              else enumerate(image_ids, 1))
     self._places = {str(source_id): places[image_id]
                     for source_id, image_id in pairs if image_id in places}
     self.reset_states()
 
   def reset_states(self):
+    """Forgets all images."""
     self._detections = {}  # By the image's place.
 
   @property
   def results(self):
     """COCO results so far, in order of arrival, rounded as in their JSON."""
     return list(itertools.chain.from_iterable(
-        coco_results.detections_to_results(
-            self._images[place]['id'], found.boxes, found.scores, found.labels,
-            found.rles, self._category_ids)
+        found.to_coco(self._images[place]['id'], self._category_ids)
         for place, found in self._detections.items()))
 
   @property
@@ -103,9 +101,8 @@ class CocoEvaluator:
             ('detection_masks',) if self._options['include_mask'] else ())}
     for index in range(len(predictions['source_id'])):
       image = {key: value[index] for key, value in predictions.items()}
-      place = self._place(image['source_id'])
-      if place not in self._detections:
-        self._detections[place] = self._image_detections(place, image)
+      if self._place(image['source_id']) not in self._detections:
+        self.add_image(image['source_id'], _in_image(image))
 
   def _place(self, source_id):
     source_id = getattr(source_id, 'item', lambda: source_id)()
@@ -116,43 +113,20 @@ class CocoEvaluator:
           'records made from this annotation file?')
     return self._places[str(text)]
 
-  def add_image(self, source_id, found, height, width):
+  def add_image(self, source_id, found):
     """Adds one image's detections, in its own pixels.
 
     Args:
       source_id: as `update_state`.
-      found: dict, see `inference.detector.Detector.detect`.
-      height: int, of the image.
-      width: int.
+      found: Detections.
 
     Raises:
       InputError: see `update_state`.
     """
     place = self._place(source_id)
-    self._detections[place] = self._in_image(
-        place, (height, width), found, found['detection_boxes'],
-        lambda: detections_lib.image_rles(found, height, width))
-
-  def _image_detections(self, place, image):
-    """One image's detections, back in original pixels."""
-    count = int(image['num_detections'])
-    (height, width), _, scale, offset = image['image_info'].astype(np.float64)
-    size = int(height), int(width)
-    boxes = image['detection_boxes'][:count].astype(np.float64)
-    boxes = (boxes + np.tile(offset, 2)) / np.tile(scale, 2)
-    found = {key: image[key][:count] for key in (
-        'detection_scores', 'detection_classes')}
-    # The mask lies in the frame of the whole box, also of a part outside.
-    return self._in_image(place, size, found, boxes, lambda: (
-        paste_masks.encode_masks(
-            image['detection_masks'][:count], boxes, *size)))
-
-  def _in_image(self, place, size, found, boxes, rles):
-    """Checks an image's detections; `rles` is called if masks are scored."""
-    labels = found['detection_classes'].astype(np.int64)
     known = self._images[place]
-    coco_results.check_labels(labels, known['id'], self._category_ids)
-    counts = []
+    found.check_labels(known['id'], self._category_ids)
+    size, masks = found.image_size, None
     if self._options['include_mask']:
       known_size = known.get('height'), known.get('width')
       if known_size != size:
@@ -160,10 +134,12 @@ class CocoEvaluator:
             f'image {known["id"]!r} has (height, width) {known_size} in the '
             f'ground truth and {size} in the records: were they made from this '
             'annotation file?')
-      counts = [rle['counts'] for rle in rles()]
-    return coco_detections.Detections(
-        size, np.clip(boxes.astype(np.float64), 0, [*size, *size]),
-        found['detection_scores'].astype(np.float64), labels, counts)
+      # A mask lies in the frame of the whole box, also of a part outside.
+      masks = rle_masks.RleMasks.from_rles(found.known_masks.rles(), size)
+    self._detections[place] = detections_lib.Detections(
+        np.clip(found.boxes.astype(np.float64), 0, [*size, *size]),
+        found.scores.astype(np.float64), found.labels.astype(np.int64), size,
+        masks)
 
   def result(self):
     """Flat float32 metrics under Model Garden's names: 'AP', 'mask_ARmax1'."""
@@ -183,23 +159,31 @@ class CocoEvaluator:
   def instances(self):
     """All detections so far as Instances, not rounded."""
     detections = list(self._detections.values())
-    columns = coco_detections.columns(detections)
-    y1, x1, y2, x2 = columns['boxes'].T
+    boxes = np.concatenate([np.zeros([0, 4]), *(x.boxes for x in detections)])
+    scores = np.concatenate([np.zeros(0), *(x.scores for x in detections)])
+    labels = np.concatenate(
+        [np.zeros(0, np.int64), *(x.labels for x in detections)])
+    y1, x1, y2, x2 = boxes.T
     width, height = x2 - x1, y2 - y1
-    rles = [rle for found in detections for rle in found.rles]
+    rles = [rle for one in detections if one.masks is not None
+            for rle in one.masks.rles()]
     return coco_instances.Instances(
         images=np.repeat(np.array(list(self._detections), int),
-                         columns['num_detections']),
-        categories=self._categories[columns['labels'] - 1],
-        boxes=np.stack([x1, y1, width, height], axis=1),
-        scores=columns['scores'], iscrowd=np.zeros(width.size, int),
+                         [len(one) for one in detections]),
+        categories=self._categories[labels - 1],
+        boxes=np.stack([x1, y1, width, height], axis=1), scores=scores,
+        iscrowd=np.zeros(width.size, int),
         areas={'bbox': width * height,
                'segm': np.array([mask_utils.area(rle) for rle in rles], float)},
         rles=rles)
 
   def state(self):
-    """All detections so far, for `merge` in another worker: [S] uint8."""
-    return coco_detections.pack(self._detections)
+    """All detections so far, for `merge` in another worker: [S] uint8, JSON."""
+    return np.frombuffer(json.dumps([
+        [place, one.image_size, one.boxes.tolist(), one.scores.tolist(),
+         one.labels.tolist(),
+         None if one.masks is None else one.masks.counts]
+        for place, one in self._detections.items()]).encode('ascii'), np.uint8)
 
   def merge(self, states):
     """Adds other workers' detections; an image that was seen is skipped.
@@ -209,7 +193,23 @@ class CocoEvaluator:
         ground truth. This worker's own among them does no harm.
     """
     for state in states:
-      self._detections = {**coco_detections.unpack(state), **self._detections}
+      for place, size, boxes, scores, labels, counts in json.loads(
+          state.tobytes()):
+        masks = None if counts is None else rle_masks.RleMasks(
+            counts, tuple(size))
+        self._detections.setdefault(place, detections_lib.Detections(
+            np.reshape(boxes, [-1, 4]), np.array(scores, np.float64),
+            np.array(labels, np.int64), size, masks))
+
+
+def _in_image(outputs):
+  """Detections of one image of a batch, boxes back in original pixels."""
+  (height, width), _, scale, offset = outputs['image_info'].astype(np.float64)
+  boxes = outputs['detection_boxes'].astype(np.float64)
+  return detections_lib.Detections.from_outputs(
+      dict(outputs, detection_boxes=(
+          boxes + np.tile(offset, 2)) / np.tile(scale, 2)),
+      (int(height), int(width)))
 
 
 def _places(category_ids, categories):

@@ -2,7 +2,8 @@
 
 Ground truth, a results file and the detections of a model in training all
 become this before anything is scored. Half a million detections as dictionaries
-would take a gigabyte.
+would take a gigabyte. `Detections` are of one image, and know no categories'
+ids, crowds' areas or images without any.
 """
 
 from typing import Any, NamedTuple

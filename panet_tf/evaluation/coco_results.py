@@ -1,8 +1,6 @@
-"""COCO results: reading them, and writing detections as such."""
+"""COCO results, read strictly; `Detections.to_coco` makes them."""
 
 import json
-
-import numpy as np
 
 from panet_tf import errors
 from panet_tf.data import segmentation
@@ -61,42 +59,3 @@ def _problem(result):
   if not isinstance(result.get('segmentation', {}), dict):
     return 'segmentation is not an RLE: size [height, width] and counts'
   return None
-
-
-def check_labels(labels, image_id, category_ids):
-  """Raises InputError for a label [N], from 1, that has no category id."""
-  strange = labels[(labels < 1) | (labels > len(category_ids))]
-  if strange.size:
-    raise errors.InputError(f'image {image_id}: label {strange[0]} has no '
-                            f'category; there are {len(category_ids)}')
-
-
-def detections_to_results(image_id, boxes, scores, labels, rles, category_ids):
-  """Writes one image's detections as COCO results.
-
-  Args:
-    image_id: int or str.
-    boxes: [N, 4], yxyx, original-image pixels.
-    scores: [N].
-    labels: [N] int, from 1; label i + 1 is `category_ids[i]`.
-    rles: N RLE dictionaries, or None.
-    category_ids: list of the dataset's category ids.
-
-  Returns:
-    N dictionaries that `json` can write.
-
-  Raises:
-    InputError: a label without a category.
-  """
-  labels = np.asarray(labels, np.int64)
-  check_labels(labels, image_id, category_ids)
-  y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
-  boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(3).tolist()
-  scores = np.asarray(scores, np.float64).round(6).tolist()
-  results = [
-      {'image_id': image_id, 'category_id': category_ids[label - 1],
-       'bbox': box, 'score': score}
-      for box, score, label in zip(boxes, scores, labels, strict=True)]
-  for result, rle in zip(results, rles or [], strict=False):
-    result['segmentation'] = rle
-  return results

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from panet_tf import runs
 from panet_tf.inference import detector
+from panet_tf.structures import detections
 
 
 class Predictor(detector.Detector):
@@ -20,7 +21,7 @@ class Predictor(detector.Detector):
       InputError: the checkpoint or the data set's description does not fit.
     """
     self.categories = run.categories
-    self.legacy_masks = run.model_config.legacy_boxes
+    self._legacy_masks = run.model_config.legacy_boxes
     self._model = run.build_model()
     self._parser = run.parser
     self._prepare = tf.function(self._parser.predict_image, input_signature=[
@@ -55,9 +56,12 @@ class Predictor(detector.Detector):
                default=len(images))
     self._batch_sizes.add(size)
     filled = list(images) + list(images[-1:]) * (size - len(images))
-    pixels, image_info = zip(*(self._prepare(image) for image in filled))
+    pixels, image_info = zip(
+        *(self._prepare(image) for image in filled), strict=True)
     found = {key: value.numpy() for key, value in self._run(
         tf.stack(pixels), tf.stack(image_info)).items()}
-    counts = found.pop('num_detections')
-    return [{key: value[i, :count] for key, value in found.items()}
-            for i, count in enumerate(counts[:len(images)])]
+    return [
+        detections.Detections.from_outputs(
+            {key: value[i] for key, value in found.items()}, image.shape[:2],
+            self._legacy_masks)
+        for i, image in enumerate(images)]

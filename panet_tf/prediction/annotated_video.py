@@ -12,7 +12,8 @@ from panet_tf import errors
 from panet_tf.data import segmentation
 from panet_tf.drawing import pictures
 from panet_tf.prediction import frames
-from panet_tf.structures import mask_windows
+from panet_tf.structures import detections
+from panet_tf.structures import rle_masks
 
 
 class AnnotatedVideo:
@@ -24,6 +25,7 @@ class AnnotatedVideo:
 
   def __init__(self, path: str, rate: float,
                categories: Sequence[dict[str, Any]], score_threshold: float):
+    """Writes nothing yet; for the arguments see `written`."""
     self._path, self._rate = path, rate
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
@@ -62,30 +64,28 @@ class AnnotatedVideo:
     self._lost += 1
 
   def _detections(self, results, height, width):
-    """What is drawn of results, see `detections.Detector.detect`."""
+    """What is drawn of results; what is below the threshold is not read."""
     results = [r for r in results if r['score'] >= self._score_threshold]
     boxes = np.array([r['bbox'] for r in results], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    found = {
-        'detection_boxes': boxes[:, [1, 0, 3, 2]],
-        'detection_scores': np.float32([r['score'] for r in results]),
-        'detection_classes': np.int32(
-            [self._labels[r['category_id']] for r in results])}
+    masks = None
     if results and 'segmentation' in results[0]:
-      found['detection_masks'] = self._masks(results, height, width)
-    return found
+      masks = self._masks(results, height, width)
+    return detections.Detections(
+        boxes[:, [1, 0, 3, 2]],
+        np.array([r['score'] for r in results], np.float32),
+        np.array([self._labels[r['category_id']] for r in results], np.int32),
+        (height, width), masks)
 
   def _masks(self, results, height, width):
-    """Masks in windows; only an earlier run may have left other ones."""
+    """Masks, checked: only an earlier run may have left wrong ones."""
     try:
-      crops = [segmentation.byte_columns(segmentation.checked_rle(
-          r['segmentation'], height, width)) for r in results]
+      return rle_masks.RleMasks.from_rles(
+          [segmentation.checked_rle(r['segmentation'], height, width)
+           for r in results], (height, width))
     except ValueError as e:
       raise errors.InputError(
           f'{self._path}: a mask of an earlier run {e}') from e
-    return mask_windows.MaskWindows(
-        [(0, left) for left, _ in crops],
-        [crop.astype(bool) for _, crop in crops]).tightened()
 
   def _open(self, picture):
     height, width = picture.shape[:2]

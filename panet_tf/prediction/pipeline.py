@@ -19,7 +19,7 @@ import tqdm
 
 from panet_tf import errors
 from panet_tf.data import parallel
-from panet_tf.inference import detector as detections_lib
+from panet_tf.inference import detector as detector_lib
 from panet_tf.prediction import annotated_video
 from panet_tf.prediction import frames as frames_lib
 from panet_tf.prediction import outputs
@@ -39,7 +39,7 @@ class PredictionRun:
     num_failed: images without results.
   """
 
-  def __init__(self, detector: detections_lib.Detector,
+  def __init__(self, detector: detector_lib.Detector,
                partial: partial_results.PartialResults,
                pictures: Mapping[str, str], progress: tqdm.tqdm, *,
                truth: Callable[[Any, int, int], Any], score_threshold: float,
@@ -74,9 +74,11 @@ class PredictionRun:
     self._drawers = futures.ThreadPoolExecutor(threads)
 
   def __enter__(self) -> 'PredictionRun':
+    """Itself."""
     return self
 
   def __exit__(self, *unused):
+    """Stops the threads."""
     for pool in self._readers, self._drawers:
       pool.shutdown(cancel_futures=True)
 
@@ -133,7 +135,8 @@ class PredictionRun:
           self._predict(chunk, pool, functools.partial(_draw_frame, drawn))
         else:
           self._queue([pool.submit(_draw_frame, drawn, frame, None, record)
-                       for frame, record in zip(chunk, stored)], True)
+                       for frame, record in zip(chunk, stored, strict=True)],
+                      True)
       self._store(0)
     self._append([{'video': name}])
 
@@ -164,7 +167,8 @@ class PredictionRun:
   def _predict(self, chunk, pool, draw):
     """Detects in a chunk; its results and pictures follow in the pool."""
     self._queue([pool.submit(self._finish, frame, found, draw)
-                 for frame, found in zip(chunk, self._detect(chunk))], False)
+                 for frame, found in zip(
+                     chunk, self._detect(chunk), strict=True)], False)
 
   def _detect(self, chunk):
     """Detections of each frame, or the line that says why it has none."""
@@ -182,8 +186,8 @@ class PredictionRun:
     if isinstance(found, str):
       record = {'image_id': frame.image_id, 'error': found}
     else:
-      record = {'image_id': frame.image_id, 'results': outputs.results(
-          found, frame.image_id, *frame.pixels.shape[:2], self._category_ids)}
+      record = {'image_id': frame.image_id, 'results': found.to_coco(
+          frame.image_id, self._category_ids)}
     draw(frame, found, record)
     return record
 

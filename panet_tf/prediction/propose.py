@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -24,28 +24,14 @@ from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.errors import InputError
-from panet_tf.evaluation import coco_results
 from panet_tf.prediction import frames
 from panet_tf.prediction import image_files
+from panet_tf.structures import detections
 
 _READ_AHEAD = 4  # Images.
 
 
-class Found(NamedTuple):
-  """What is written of an image.
-
-  Attributes:
-    image_id: int or str.
-    height: pixels.
-    width: pixels.
-    boxes: [n, 4] float32 yxyx edges, pixels of the image; best first.
-    scores: [n] float32.
-  """
-  image_id: Any
-  height: int
-  width: int
-  boxes: np.ndarray
-  scores: np.ndarray
+_Found = tuple[Any, detections.Detections]  # Image id, and its proposals.
 
 
 class Proposer:
@@ -78,14 +64,17 @@ class Proposer:
     return self._model.image_boxes(
         self._model.edge_boxes(boxes), image_info)[0], scores[0]
 
-  def __call__(self, image_id: Any, image: np.ndarray) -> Found:
-    """Proposes boxes of an image [H, W, 3] uint8."""
+  def __call__(self, image: np.ndarray) -> detections.Detections:
+    """Proposes boxes of an image [H, W, 3] uint8: all of label 1, best first.
+    """
     height, width = image.shape[:2]
     boxes, scores = (x.numpy() for x in self._run(
         *(x[tf.newaxis] for x in self._prepare(image))))
     boxes = np.clip(boxes, 0, np.float32([height, width] * 2))
     present = (boxes[:, 2:] > boxes[:, :2]).all(1)  # Zeros fill the rows.
-    return Found(image_id, height, width, boxes[present], scores[present])
+    return detections.Detections(
+        boxes[present], scores[present], np.ones(present.sum(), np.int32),
+        (height, width))
 
 
 def propose(model: str, output: str, *, images: Sequence[str] = (),
@@ -132,9 +121,9 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
 
   def found(images):
     for image_id, image in images:
-      one = proposer(image_id, image)
-      numbers.append(len(one.boxes))
-      yield one
+      one = proposer(image)
+      numbers.append(len(one))
+      yield image_id, one
 
   with files.written_whole(output) as temporary:
     with open(temporary, 'wb') as f, tqdm.tqdm(
@@ -178,29 +167,28 @@ def _of_shards(paths: Sequence[str]) -> Iterator[Any]:
                        f'({" ".join(str(e).split()):.80})') from e
 
 
-def _once(found: Iterable[Found]) -> Iterator[Found]:
+def _once(found: Iterable[_Found]) -> Iterator[_Found]:
   """The same; InputError for the second image of an id."""
   seen = set()
-  for one in found:
-    if str(one.image_id) in seen:
-      raise InputError(f'image {one.image_id!r} is there twice; its proposals '
+  for image_id, one in found:
+    if str(image_id) in seen:
+      raise InputError(f'image {image_id!r} is there twice; its proposals '
                        'could not be told apart')
-    seen.add(str(one.image_id))
-    yield one
+    seen.add(str(image_id))
+    yield image_id, one
 
 
-def _write_records(f: BinaryIO, found: Iterable[Found]):
-  for one in found:
-    f.write(proposal_files.record(*one))
+def _write_records(f: BinaryIO, found: Iterable[_Found]):
+  for image_id, one in found:
+    f.write(proposal_files.record(
+        image_id, *one.image_size, one.boxes, one.scores))
 
 
-def _write_json(f: BinaryIO, found: Iterable[Found]):
+def _write_json(f: BinaryIO, found: Iterable[_Found]):
   """A list of COCO results; as it grows, for it may be larger than memory."""
   separator = b'['
-  for one in found:
-    for result in coco_results.detections_to_results(
-        one.image_id, one.boxes, one.scores, np.ones(len(one.boxes)), None,
-        [1]):
+  for image_id, one in found:
+    for result in one.to_coco(image_id, [1]):
       f.write(separator + b'\n' + json.dumps(result).encode())
       separator = b','
   f.write(b'\n]\n' if separator == b',' else b'[]\n')

@@ -116,10 +116,8 @@ def _use_one_canvas(params, kind):
 
 def _verify(reference, written, images, folder, checkpoint, experiment,
             options):
-  names, pixels = zip(*images)
+  names, pixels = zip(*images, strict=True)
   exported = open_model.open_model(written.path)
-  # What the graphs give, which tells more than pixels.
-  reference.legacy_masks = exported.legacy_masks = False
   tolerance = verify.TOLERANCES[written.kind]
   figures = verify.compare(
       reference, exported, pixels, tolerance, names=names)

@@ -5,62 +5,62 @@ keep the window of each.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from panet_tf.structures import masks
 from panet_tf.structures import paste_masks
 
 
-class MaskWindows:
+class MaskWindows(masks.Masks):
   """N binary masks of one image, each in a window of its own.
 
   Attributes:
     corners: [N, 2] int64, y and x of each window's first pixel.
     crops: N arrays [h, w] bool.
+    image_size: height and width of the image, pixels; windows lie inside.
   """
 
-  def __init__(self, corners: np.ndarray, crops: Sequence[np.ndarray]):
+  def __init__(self, corners: Any, crops: Sequence[np.ndarray],
+               image_size: tuple[int, int]):
+    """Raises ValueError unless there are as many corners as crops."""
     self.corners = np.asarray(corners, np.int64).reshape(-1, 2)
     self.crops = tuple(crops)
+    self.image_size = image_size
     if len(self.corners) != len(self.crops):
       raise ValueError(
           f'{len(self.corners)} corners but {len(self.crops)} crops')
 
   @classmethod
-  def from_images(cls, masks: np.ndarray) -> 'MaskWindows':
-    """Masks [N, H, W] bool, cut to what is set."""
-    whole = cls(np.zeros([len(masks), 2]), list(masks))
-    return whole.tightened()
-
-  @classmethod
-  def from_boxes(cls, masks: np.ndarray, boxes: np.ndarray, height: int,
-                 width: int, threshold: float = 0.5) -> 'MaskWindows':
-    """Masks [N, M, M] in the frames of their boxes, see `paste_mask`."""
-    corners, crops = [], []
-    for mask, box in zip(masks, np.asarray(boxes, np.float64)):
-      y1, x1, y2, x2 = window_of(box, height, width)
-      corners.append((y1, x1))
-      # The same pixels, counted from the window's corner.
-      crops.append(paste_masks.paste_mask(
-          mask, box - [y1, x1, y1, x1], y2 - y1, x2 - x1,
-          threshold).astype(bool))
-    return cls(np.reshape(corners, [-1, 2]), crops)
-
-  @classmethod
-  def concatenate(cls, parts: Sequence['MaskWindows']) -> 'MaskWindows':
-    """The masks of several, in their order."""
-    return cls(
-        np.concatenate([part.corners for part in parts] + [np.zeros([0, 2])]),
-        [crop for part in parts for crop in part.crops])
+  def concatenate(cls, parts: Sequence[masks.Masks]) -> Self:
+    """Masks of one image, one or several parts in any form, in their order."""
+    size, windows = masks.common_size(parts), [p.windows() for p in parts]
+    return cls(np.concatenate([part.corners for part in windows]),
+               [crop for part in windows for crop in part.crops], size)
 
   def __len__(self) -> int:
+    """How many."""
     return len(self.crops)
 
-  def __getitem__(self, index: Any) -> 'MaskWindows':
-    """Some of the masks: a slice, [K] bool or [K] int."""
-    chosen = np.arange(len(self))[index]
-    return MaskWindows(self.corners[chosen], [self.crops[i] for i in chosen])
+  def _chosen(self, rows):
+    return MaskWindows(
+        self.corners[rows], [self.crops[i] for i in rows], self.image_size)
+
+  def windows(self) -> 'MaskWindows':
+    """These."""
+    return self
+
+  def extents(self) -> np.ndarray:
+    """The windows, [N, 4] int64: y1, x1, y2, x2, the last two exclusive."""
+    sizes = np.reshape([crop.shape for crop in self.crops], [-1, 2])
+    return np.concatenate(
+        [self.corners, self.corners + sizes], 1).astype(np.int64)
+
+  def cut(self, number: int, window: np.ndarray) -> np.ndarray:
+    """One mask's pixels in a window [4] that lies in its own, [h, w] bool."""
+    y1, x1, y2, x2 = window - np.tile(self.corners[number], 2)
+    return self.crops[number][y1:y2, x1:x2]
 
   def areas(self) -> np.ndarray:
     """Pixels of each mask, [N] int64."""
@@ -70,7 +70,7 @@ class MaskWindows:
     """Tight boxes [N, 4] float64, yxyx edges; zeros for an empty mask."""
     return np.array(
         [_bounds(crop) + np.tile(corner, 2) * crop.any()
-         for corner, crop in zip(self.corners, self.crops)],
+         for corner, crop in zip(self.corners, self.crops, strict=True)],
         np.float64).reshape(-1, 4)
 
   def tightened(self) -> 'MaskWindows':
@@ -79,30 +79,36 @@ class MaskWindows:
     return MaskWindows(
         self.corners + np.reshape(bounds, [-1, 4])[:, :2].astype(np.int64),
         [crop[y1:y2, x1:x2] for crop, (y1, x1, y2, x2) in zip(
-            self.crops, bounds)])
+            self.crops, bounds, strict=True)], self.image_size)
 
   def scaled(self, factor: float) -> 'MaskWindows':
-    """The masks of the image reduced, or enlarged: the nearest pixels."""
+    """The masks of the image reduced, or enlarged: the nearest pixels.
+
+    The image's edges are rounded, as OpenCV does it.
+    """
     corners, crops = [], []
-    for corner, crop in zip(self.corners, self.crops):
+    for corner, crop in zip(self.corners, self.crops, strict=True):
       first = np.floor(corner * factor).astype(np.int64)
       end = np.ceil((corner + crop.shape) * factor).astype(np.int64)
       places = [
           np.floor((np.arange(a, b) + 0.5) / factor).astype(np.int64) - c
-          for a, b, c in zip(first, end, corner)]
+          for a, b, c in zip(first, end, corner, strict=True)]
       seen = [(place >= 0) & (place < edge)
-              for place, edge in zip(places, crop.shape)]
-      corners.append([a + np.argmax(inside) for a, inside in zip(first, seen)
-                      ] if crop.size else first)
+              for place, edge in zip(places, crop.shape, strict=True)]
+      corners.append([a + np.argmax(inside) for a, inside in zip(
+          first, seen, strict=True)] if crop.size else first)
       crops.append(crop[np.ix_(*(place[inside] for place, inside in zip(
-          places, seen)))])
-    return MaskWindows(np.reshape(corners, [-1, 2]), crops)
+          places, seen, strict=True)))])
+    height, width = self.image_size
+    return MaskWindows(np.reshape(corners, [-1, 2]), crops,
+                       (round(height * factor), round(width * factor)))
 
-  def rles(self, height: int, width: int) -> list[dict[str, Any]]:
-    """COCO RLEs in an image of this size; windows must lie inside."""
+  def rles(self) -> list[dict[str, Any]]:
+    """See `Masks`."""
+    height, width = self.image_size
     starts, ends, owner = [], [], []
     for number, ((top, left), crop) in enumerate(zip(
-        self.corners, self.crops)):
+        self.corners, self.crops, strict=True)):
       # Down the columns, as COCO counts: +1 begins a run, -1 ends one.
       steps = np.diff(np.pad(crop.T.astype(np.int8), [(0, 0), (1, 1)]), axis=1)
       for found, sign in ((starts, 1), (ends, -1)):
@@ -114,27 +120,13 @@ class MaskWindows:
         np.concatenate(starts + none), np.concatenate(ends + none),
         np.concatenate(owner + none), len(self), height, width)
 
-  def images(self, height: int, width: int) -> np.ndarray:
-    """Masks [N, height, width] bool."""
-    masks = np.zeros([len(self), height, width], bool)
-    for mask, (top, left), crop in zip(masks, self.corners, self.crops):
-      mask[top:top + crop.shape[0], left:left + crop.shape[1]] = crop
-    return masks
-
-
-def window_of(box: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Pixels that a box touches: y1, x1, y2, x2 int, inside of the image.
-
-  Args:
-    box: [4], yxyx edges in pixels of the image; NaN or an empty box gives an
-      empty window.
-    height: of the image.
-    width: of the image.
-  """
-  y1, x1, y2, x2 = np.nan_to_num(np.asarray(box, np.float64))
-  low = np.clip(np.floor([y1, x1]), 0, [height, width])
-  high = np.clip(np.ceil([y2, x2]), 0, [height, width])
-  return np.concatenate([low, np.maximum(low, high)]).astype(np.int64)
+  def images(self) -> np.ndarray:
+    """See `Masks`."""
+    images = np.zeros([len(self), *self.image_size], bool)
+    for image, (top, left), crop in zip(
+        images, self.corners, self.crops, strict=True):
+      image[top:top + crop.shape[0], left:left + crop.shape[1]] = crop
+    return images
 
 
 def _bounds(crop):

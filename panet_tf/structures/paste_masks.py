@@ -10,6 +10,8 @@ threshold. Only M cells per column are computed, never the pixels, and those of
 many masks at a time.
 """
 
+from typing import Any
+
 import numpy as np
 from pycocotools import mask as mask_utils
 
@@ -30,7 +32,7 @@ def paste_mask(mask, box, height, width, threshold=0.5):
   Returns:
     [height, width] uint8, 0 or 1; all 0 for an empty box or one outside.
   """
-  starts, ends, _ = _ones(*_arrays([mask], [box]), height, width, threshold)
+  starts, ends, _ = _ones(*sampled([mask], [box]), height, width, threshold)
   canvas = np.zeros((height, width), np.uint8)
   if starts.size:
     left, right = starts[0] // height, -(-ends[-1] // height)
@@ -54,7 +56,7 @@ def encode_masks(masks, boxes, height, width, threshold=0.5):
   Returns:
     N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}.
   """
-  masks, boxes = _arrays(masks, boxes)
+  masks, boxes = sampled(masks, boxes)
   rles = []
   for i in range(0, len(masks), _CHUNK):
     chunk = masks[i:i + _CHUNK], boxes[i:i + _CHUNK]
@@ -84,23 +86,31 @@ def _encode(starts, ends, owner, num_masks, height, width):
   size = [int(height), int(width)]
   if not num_masks:
     return []
-  rles = mask_utils.frPyObjects(
-      [{'size': size, 'counts': runs} for runs in _counts(
-          starts, ends, owner, num_masks, height * width)], *size)
+  runs: Any = [{'size': size, 'counts': counts} for counts in _counts(
+      starts, ends, owner, num_masks, height * width)]
+  rles: Any = mask_utils.frPyObjects(runs, *size)
   return [{'size': list(size), 'counts': rle['counts'].decode('ascii')}
           for rle in rles]
 
 
-def _arrays(masks, boxes):
-  """Masks [N, M, M] float32 and boxes [N, 4] float64, bad boxes empty."""
+def sampled(masks, boxes):
+  """What is sampled: masks without NaN, and no box that is not one.
+
+  Args:
+    masks: [N, M, M] float, probabilities; NaN becomes 0.
+    boxes: [N, 4], yxyx; an empty one, or one without end, becomes zeros.
+
+  Returns:
+    masks float32 and boxes float64.
+  """
   masks = np.nan_to_num(np.asarray(masks, np.float32), posinf=1, neginf=0)
   boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
   if len(masks) != len(boxes):
     raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
   with np.errstate(invalid='ignore', over='ignore'):
     extent = boxes[:, 2:] - boxes[:, :2]
-  good = (np.isfinite(extent) & (extent > 0)).all(1)
-  return masks, np.where(good[:, None], boxes, 0)
+  good = (np.isfinite(extent) & (extent > 0)).all(1, keepdims=True)
+  return masks, np.where(good, boxes, 0)
 
 
 def _ones(masks, boxes, height, width, threshold):

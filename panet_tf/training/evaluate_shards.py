@@ -46,7 +46,7 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   detector = _detector(params, model_dir)
   watch = progress.EvaluationProgress(evaluator.num_truth_images)
   for source_id, image in _images(params.task.validation_data):
-    evaluator.add_image(source_id, detector.detect(image), *image.shape[:2])
+    evaluator.add_image(source_id, detector.detect(image))
     watch(evaluator.num_images)
   metrics = {name: float(x) for name, x in evaluator.result().items()}
   progress.print_metrics(metrics)

@@ -36,11 +36,11 @@ def test_what_was_made_before_detects_the_same(made, path):
   for i in range(_NUM_IMAGES):
     found = model.detect(expected[f'image_{i}'])
     np.testing.assert_allclose(
-        found['detection_scores'], expected[f'detection_scores_{i}'],
+        found.scores, expected[f'detection_scores_{i}'],
         atol=1e-5)
     np.testing.assert_array_equal(
-        found['detection_classes'], expected[f'detection_classes_{i}'])
+        found.labels, expected[f'detection_classes_{i}'])
     np.testing.assert_allclose(
-        found['detection_boxes'], expected[f'detection_boxes_{i}'], atol=1e-3)
+        found.boxes, expected[f'detection_boxes_{i}'], atol=1e-3)
     np.testing.assert_allclose(  # Kept as float16.
-        found['detection_masks'], expected[f'detection_masks_{i}'], atol=1e-3)
+        found.masks.probabilities, expected[f'detection_masks_{i}'], atol=1e-3)

@@ -127,8 +127,7 @@ def test_each_image_is_predicted_on_its_own_canvas(detector):
     count = int(outputs['num_detections'][0])
     assert count == 8
     np.testing.assert_allclose(
-        detections['detection_boxes'],
-        outputs['detection_boxes'][0, :count], atol=1e-3)
+        detections.boxes, outputs['detection_boxes'][0, :count], atol=1e-3)
 
 
 _ONE_CANVAS = yaml.safe_dump(
@@ -143,11 +142,11 @@ def fixture_on_canvas(run):
 
 def assert_near(found, expected):
   """Masks may differ where a probability is near the threshold."""
-  assert len(expected['detection_scores']) == 8
-  for key in ('detection_boxes', 'detection_scores'):
-    np.testing.assert_allclose(found[key], expected[key], atol=1e-3)
-  assert np.mean(found['detection_masks'] != expected['detection_masks']) < 1e-3
-  assert expected['detection_masks'].any()
+  assert len(expected) == 8
+  np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+  np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+  wanted = expected.masks.images()
+  assert np.mean(found.masks.images() != wanted) < 1e-3 and wanted.any()
 
 
 def test_stage_by_stage_it_detects_the_same(run, on_canvas):
@@ -191,7 +190,7 @@ def test_images_of_several_sizes_are_a_batch_each_on_its_canvas(
   assert found['detection_masks'].shape == [4, 8, 28, 28]
   for i, wanted in enumerate(map(detector.detect, images)):
     np.testing.assert_allclose(
-        found['detection_boxes'][i], wanted['detection_boxes'], atol=1e-3)
+        found['detection_boxes'][i], wanted.boxes, atol=1e-3)
     np.testing.assert_array_equal(found['image_info'][i, 0], SHAPES[i])
   none = tf.saved_model.load(exported).signatures['image_tensor'](
       inputs=tf.zeros([0, 5, 5, 3], tf.uint8))
@@ -211,7 +210,7 @@ def test_the_network_s_own_input_may_have_any_size(run, detector, tmp_path):
   found = tf.saved_model.load(out).signatures['serving_default'](
       inputs=inputs[tf.newaxis], image_info=image_info[tf.newaxis])
   np.testing.assert_allclose(
-      found['detection_boxes'][0], detector.detect(pixels)['detection_boxes'],
+      found['detection_boxes'][0], detector.detect(pixels).boxes,
       atol=1e-3)
 
 

@@ -75,17 +75,17 @@ def release(model, image):
 
 
 def check(found, rows, masks):
-  assert len(rows) == len(found['detection_scores']) > 20
-  np.testing.assert_array_equal(found['detection_classes'], rows[:, 0])
-  np.testing.assert_allclose(found['detection_scores'], rows[:, 1], atol=1e-3)
+  assert len(rows) == len(found) > 20
+  np.testing.assert_array_equal(found.labels, rows[:, 0])
+  np.testing.assert_allclose(found.scores, rows[:, 1], atol=1e-3)
   np.testing.assert_allclose(
-      found['detection_boxes'][:, [1, 0, 3, 2]],
+      found.boxes[:, [1, 0, 3, 2]],
       rows[:, 2:] + [0, 0, 1, 1], atol=0.02)
   wanted = np.array([
       release_masks.paste(mask, row[2:], *SIZE)
       for mask, row in zip(np.asarray(masks), rows)])
   assert wanted.any((1, 2)).sum() > 10
-  different = found['detection_masks'].images(*SIZE) != wanted
+  different = found.masks.images() != wanted
   # Of pixels at the threshold, and boxes whose edges round otherwise.
   assert different.sum() <= 0.01 * wanted.sum()
 

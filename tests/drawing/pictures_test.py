@@ -9,24 +9,28 @@ import pytest
 from panet_tf.drawing import colors
 from panet_tf.drawing import labels as labels_lib
 from panet_tf.drawing import pictures
-from panet_tf.structures import mask_windows
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
+from panet_tf.structures import rle_masks
 
 _NAMES = {1: 'cell', 2: 'dog'}
 
 
-def _detections(boxes, labels=None, scores=None, size=None):
-  """Boxes yxyx; masks that fill them if the image's size is given."""
+def _detections(boxes, labels=None, scores=None, size=(400, 500), filled=False,
+                **fields):
+  """Boxes yxyx in an image of a size, if asked for with masks that fill them.
+  """
   count = len(boxes)
-  detections = {
-      'detection_boxes': np.array(boxes, np.float32).reshape(-1, 4),
-      'detection_scores': np.array(scores or [0.9] * count, np.float32),
-      'detection_classes': np.array(labels or [1] * count)}
-  if size:
+  if filled:
     masks = np.zeros((count,) + size, bool)
     for mask, (y1, x1, y2, x2) in zip(masks, boxes):
       mask[y1:y2, x1:x2] = True
-    detections['detection_masks'] = masks
-  return detections
+    fields['masks'] = image_masks.ImageMasks(masks)
+  return detections.Detections(
+      np.array(boxes, np.float32).reshape(-1, 4),
+      np.array(scores or [0.9] * count, np.float32),
+      np.array(labels or [1] * count, np.int32), size, **fields)
 
 
 def _grey(height, width):
@@ -41,7 +45,7 @@ def _colors_at(drawn, boxes):
 def test_a_mask_tints_its_inside_and_nothing_far_away():
   image = _grey(400, 500)
   drawn = pictures.draw_detections(
-      image, _detections([[100, 100, 200, 220]], size=(400, 500)), _NAMES)
+      image, _detections([[100, 100, 200, 220]], filled=True), _NAMES)
   changed = (drawn != 100).any(axis=2)
   assert drawn.shape == image.shape and drawn.dtype == np.uint8
   assert changed[100:200, 100:220].all()
@@ -61,7 +65,7 @@ def test_boxes_alone_leave_their_inside():
 def test_only_scores_from_the_threshold_on_are_drawn(threshold, drawn_objects):
   boxes = [[100, 100, 200, 200], [250, 250, 300, 350]]
   drawn = pictures.draw_detections(
-      _grey(400, 500), _detections(boxes, scores=[0.5, 0.4], size=(400, 500)),
+      _grey(400, 500), _detections(boxes, scores=[0.5, 0.4], filled=True),
       _NAMES, threshold)
   inside = _colors_at(drawn, boxes)
   assert sum(color != (100, 100, 100) for color in inside) == drawn_objects
@@ -72,7 +76,8 @@ def test_only_scores_from_the_threshold_on_are_drawn(threshold, drawn_objects):
     ((481, 200), 1)])
 def test_small_images_come_back_enlarged(size, zoom):
   drawn = pictures.draw_detections(
-      _grey(*size), _detections([[10, 10, 40, 60]], size=size), _NAMES)
+      _grey(*size), _detections([[10, 10, 40, 60]], size=size, filled=True),
+      _NAMES)
   assert drawn.shape == (zoom * size[0], zoom * size[1], 3)
   assert (drawn[25 * zoom, 35 * zoom] != 100).any()
   assert (drawn[60 * zoom:, 80 * zoom:] == 100).all()
@@ -83,12 +88,12 @@ def test_touching_instances_differ_and_the_class_color_is_stable():
   labels = [1] * 6 + [2] * 2
   scores = [0.9 - 0.01 * i for i in range(8)]
   drawn = pictures.draw_detections(
-      _grey(400, 500), _detections(boxes, labels, scores, (400, 500)), _NAMES)
+      _grey(400, 500), _detections(boxes, labels, scores, filled=True), _NAMES)
   colors = np.array(_colors_at(drawn, boxes), int)
   assert np.abs(np.diff(colors, axis=0)).max(axis=1).min() > 15
   alone = pictures.draw_detections(
       _grey(400, 500),
-      _detections(boxes[6:7], [2], size=(400, 500)), _NAMES)
+      _detections(boxes[6:7], [2], filled=True), _NAMES)
   assert _colors_at(alone, boxes[6:7]) == [tuple(colors[6])]
 
 
@@ -112,7 +117,7 @@ def test_labels_stay_inside_the_frame_and_do_not_cover_each_other(labels):
   corners = [[0, 0, 30, 30], [0, 570, 30, 600], [470, 570, 500, 600]]
   stacked = [[200, 200, 250 + i, 260 + i] for i in range(12)]
   pictures.draw_detections(
-      _grey(500, 600), _detections(corners + stacked), _NAMES)
+      _grey(500, 600), _detections(corners + stacked, size=(500, 600)), _NAMES)
   assert len(labels) == 15
   for x1, y1, x2, y2, _ in labels:
     assert 0 <= x1 < x2 <= 600 and 0 <= y1 < y2 <= 500
@@ -122,7 +127,8 @@ def test_labels_stay_inside_the_frame_and_do_not_cover_each_other(labels):
 
 def test_a_label_leaves_its_neighbour_uncovered_where_it_can(labels):
   boxes = [[200, 200, 250, 290], [150, 200, 199, 290]]  # One atop of the other.
-  pictures.draw_detections(_grey(500, 600), _detections(boxes), _NAMES)
+  pictures.draw_detections(
+      _grey(500, 600), _detections(boxes, size=(500, 600)), _NAMES)
   for label in labels:
     assert not any(_overlap(label, (x1, y1, x2, y2))
                    for y1, x1, y2, x2 in boxes)
@@ -134,7 +140,8 @@ def test_a_legend_stands_for_labels_that_would_hide_too_much(
     labels, size, has_legend):
   boxes = [[100 + 50 * (i // 6), 150 + 50 * (i % 6), 130 + 50 * (i // 6),
             180 + 50 * (i % 6)] for i in range(48)]
-  drawn = pictures.draw_detections(_grey(*size), _detections(boxes), _NAMES)
+  drawn = pictures.draw_detections(
+      _grey(*size), _detections(boxes, size=size), _NAMES)
   assert (drawn[:15, :40] != 100).any() == has_legend
   assert len(labels) == (0 if has_legend else 48)
 
@@ -148,23 +155,24 @@ def test_thirty_classes_fit_into_the_legend():
 
 def test_nothing_detected_leaves_the_image():
   image = _grey(400, 500)
-  for size in None, (400, 500):
-    drawn = pictures.draw_detections(image, _detections([], size=size), _NAMES)
+  for filled in False, True:
+    drawn = pictures.draw_detections(
+        image, _detections([], filled=filled), _NAMES)
     np.testing.assert_array_equal(drawn, image)
 
 
 def test_odd_boxes_and_empty_masks_are_survived():
   boxes = [[-20, -20, -5, -5], [50, 50, 50, 50], [390, 490, 900, 900]]
-  detections = _detections(boxes)
-  detections['detection_masks'] = np.zeros((3, 400, 500), np.uint8)
-  drawn = pictures.draw_detections(_grey(400, 500), detections, _NAMES)
+  found = _detections(boxes, masks=image_masks.ImageMasks(
+      np.zeros((3, 400, 500), np.uint8)))
+  drawn = pictures.draw_detections(_grey(400, 500), found, _NAMES)
   assert drawn.shape == (400, 500, 3)
 
 
 def test_wrong_images_and_masks_are_refused():
   with pytest.raises(ValueError, match='expected uint8'):
     pictures.draw_detections(_grey(9, 9) / 255, _detections([]), _NAMES)
-  with pytest.raises(ValueError, match=r'mask is \(9, 9\)'):
+  with pytest.raises(ValueError, match=r'of an image of \(9, 9\), expected'):
     pictures.draw_detections(
         _grey(400, 500), _detections([[0, 0, 5, 5]], size=(9, 9)), _NAMES)
 
@@ -176,22 +184,23 @@ def _disks(boxes):
 
 def test_all_kinds_of_masks_are_drawn_alike():
   boxes = [[30, 100, 200, 220], [150, 350, 390, 480]]
-  detections = _detections(boxes)
-  windows = mask_windows.MaskWindows.from_boxes(_disks(boxes), boxes, 400, 500)
-  images = windows.images(400, 500)
+  cells = box_masks.BoxMasks(_disks(boxes), boxes, (400, 500))
   drawn = [pictures.draw_detections(
-      _grey(400, 500), dict(detections, detection_masks=masks), _NAMES)
-           for masks in (windows, images, images.astype(np.uint8))]
-  np.testing.assert_array_equal(drawn[0], drawn[1])
-  np.testing.assert_array_equal(drawn[0], drawn[2])
+      _grey(400, 500), _detections(boxes, masks=masks), _NAMES)
+           for masks in (cells, cells.windows(),
+                         image_masks.ImageMasks(cells.images()),
+                         rle_masks.RleMasks.from_rles(
+                             cells.rles(), (400, 500)))]
+  for other in drawn[1:]:
+    np.testing.assert_array_equal(drawn[0], other)
 
 
 def test_masks_belong_to_their_detections_in_any_order():
   boxes = [[50, 50, 120, 120], [200, 200, 300, 300], [320, 30, 390, 90]]
-  detections = _detections(boxes, [1, 2, 1], [0.6, 0.9, 0.3])
-  windows = mask_windows.MaskWindows.from_boxes(_disks(boxes), boxes, 500, 600)
-  drawn = pictures.draw_detections(
-      _grey(500, 600), dict(detections, detection_masks=windows), _NAMES)
+  found = _detections(
+      boxes, [1, 2, 1], [0.6, 0.9, 0.3], (500, 600),
+      masks=box_masks.BoxMasks(_disks(boxes), boxes, (500, 600)))
+  drawn = pictures.draw_detections(_grey(500, 600), found, _NAMES)
   cell, dog, none = np.array(_colors_at(drawn, boxes), int)
   assert cell[0] > cell[2] + 30 and dog[2] > dog[0] + 30  # Orange and blue.
   assert none.tolist() == [100, 100, 100]
@@ -199,8 +208,8 @@ def test_masks_belong_to_their_detections_in_any_order():
 
 def test_a_contour_in_the_color_of_the_class_runs_inside_of_the_mask():
   drawn = pictures.draw_detections(
-      _grey(500, 600), _detections([[200, 300, 260, 380]], size=(500, 600)),
-      _NAMES)
+      _grey(500, 600),
+      _detections([[200, 300, 260, 380]], size=(500, 600), filled=True), _NAMES)
   contour = (drawn == colors.class_color(1)).all(axis=2)
   assert contour[215:245, [300, 379]].all() and contour[259, 310:370].all()
   assert not contour[205:255, 305:375].any()
@@ -231,8 +240,8 @@ def test_the_first_classes_differ():
 
 def test_truth_is_left_and_detections_right_as_each_is_drawn_alone():
   image = _grey(500, 600)
-  truth = _detections([[100, 100, 200, 220]], [2], [1], (500, 600))
-  found = _detections([[300, 400, 380, 500]], [1], [0.7], (500, 600))
+  truth = _detections([[100, 100, 200, 220]], [2], [1], (500, 600), True)
+  found = _detections([[300, 400, 380, 500]], [1], [0.7], (500, 600), True)
   both = pictures.draw_side_by_side(image, found, truth, _NAMES)
   header = both.shape[0] - 500
   assert 10 < header < 40 and both.shape[1:] == (2 * 600 + 8, 3)
@@ -247,25 +256,25 @@ def test_truth_is_left_and_detections_right_as_each_is_drawn_alone():
 
 def test_both_sides_of_a_small_image_are_enlarged():
   both = pictures.draw_side_by_side(
-      _grey(100, 150), _detections([]), _detections([[9, 9, 50, 50]]), _NAMES)
+      _grey(100, 150), _detections([], size=(100, 150)),
+      _detections([[9, 9, 50, 50]], size=(100, 150)), _NAMES)
   assert both.shape[0] > 300 and both.shape[1] == 2 * 450 + 8
 
 
 def test_labels_of_the_truth_have_no_score(labels):
   pictures.draw_side_by_side(
-      _grey(500, 600), _detections([[100, 100, 200, 220]], [2]),
-      dict(_detections([[100, 100, 200, 220], [300, 300, 400, 400]], [2, 1]),
-           detection_iscrowd=np.array([0, 1])), _NAMES)
+      _grey(400, 500), _detections([[100, 100, 200, 220]], [2]),
+      _detections([[100, 100, 200, 220], [300, 300, 390, 400]], [2, 1],
+                  iscrowd=[False, True]), _NAMES)
   assert [text for *_, text in labels] == ['dog', 'cell (crowd)', 'dog  0.90']
 
 
 def test_a_crowd_is_hatched():
   box = [100, 100, 300, 300]
-  detections = _detections([box], size=(500, 600))
   plain, hatched = (
-      pictures.draw_detections(_grey(500, 600), dict(
-          detections, detection_iscrowd=np.array([crowd])), _NAMES)
-      [110:290, 110:290] for crowd in (False, True))
+      pictures.draw_detections(_grey(400, 500), _detections(
+          [box], filled=True, iscrowd=[crowd]), _NAMES)[110:290, 110:290]
+      for crowd in (False, True))
   assert (plain != 100).any(axis=2).all()
   assert 0.1 < (hatched != 100).any(axis=2).mean() < 0.5
 
@@ -275,14 +284,15 @@ def test_a_hundred_instances_at_1080p_take_under_half_a_second(kind):
   rng = np.random.default_rng(0)
   corners = rng.integers(0, [900, 1700], (100, 2))
   boxes = np.concatenate([corners, corners + [150, 200]], axis=1)
-  masks = mask_windows.MaskWindows.from_boxes(_disks(boxes), boxes, 1080, 1920)
+  size = (1080, 1920)
+  masks = box_masks.BoxMasks(_disks(boxes), boxes, size).windows()
   if kind == 'images':
-    masks = masks.images(1080, 1920)
-  detections = dict(_detections(boxes.tolist()), detection_masks=masks)
+    masks = image_masks.ImageMasks(masks.images())
+  found = _detections(boxes.tolist(), size=size, masks=masks)
   image = _grey(1080, 1920)
   seconds = []
   for _ in range(3):
     start = time.perf_counter()
-    pictures.draw_detections(image, detections, _NAMES)
+    pictures.draw_detections(image, found, _NAMES)
     seconds.append(time.perf_counter() - start)
   assert min(seconds) < 0.5  # benchmarks/output/drawing.md has the figures.

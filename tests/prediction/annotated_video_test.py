@@ -10,7 +10,7 @@ import pytest
 from panet_tf import errors
 from panet_tf.drawing import pictures
 from panet_tf.prediction import annotated_video
-from panet_tf.prediction import outputs
+from panet_tf.structures import image_masks
 from tests.support import fake_detector
 
 _CATEGORIES = fake_detector.FakeDetector.categories
@@ -27,11 +27,11 @@ def _written(tmp_path, score_threshold=0.5):
 
 def test_stored_results_are_drawn_as_the_detections_are(tmp_path):
   found = fake_detector.FakeDetector().detect(_frame())
-  results = outputs.results(found, 'a', 496, 560, [7, 3])
+  results = found.to_coco('a', [7, 3])
   with _written(tmp_path, 0.1) as video:
     video.add(_frame(), results)
-  found['detection_masks'] = np.array([
-      mask_utils.decode(result['segmentation']) for result in results], bool)
+  found.masks = image_masks.ImageMasks(np.array([
+      mask_utils.decode(result['segmentation']) for result in results], bool))
   wanted = pictures.draw_detections(
       _frame(), found, {1: 'thing', 2: 'other'}, 0.1)
   twin = cv2.VideoWriter(str(tmp_path / 'b.mp4'),

@@ -10,21 +10,22 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.drawing import pictures
-from panet_tf.inference import detector as detections_lib
+from panet_tf.inference import detector
 from panet_tf.inference import open_model
 from panet_tf.prediction import outputs
 from panet_tf.prediction import predict
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 
 
-class _Predictor(detections_lib.Detector):
+class _Predictor(detector.Detector):
   """Finds one object in each image."""
   categories = [{'label': 1, 'id': 7, 'name': 'thing'}]
 
   def _detect(self, image):
-    del image
-    return {'detection_boxes': np.float32([[1, 1, 6, 6]]),
-            'detection_scores': np.float32([0.9]),
-            'detection_classes': np.int32([1])}
+    return detections.Detections(
+        np.float32([[1, 1, 6, 6]]), np.float32([0.9]), np.int32([1]),
+        image.shape[:2])
 
 
 @pytest.fixture(autouse=True)
@@ -139,10 +140,10 @@ def test_masks_as_large_as_the_image_are_written_and_drawn_as_they_are(
   image('a.png')
   mask = np.zeros([2, 8, 8], bool)
   mask[0, 2:7, 3], mask[0, 0, 0] = True, True  # Also beyond its box.
-  detections = {'detection_boxes': np.float32([[1, 1, 6, 6]] * 2),
-                'detection_scores': np.float32([0.9, 0.8]),
-                'detection_classes': np.int32([1, 1]), 'detection_masks': mask}
-  monkeypatch.setattr(_Predictor, '_detect', lambda self, image: detections)
+  found = detections.Detections(
+      np.float32([[1, 1, 6, 6]] * 2), np.float32([0.9, 0.8]), np.int32([1, 1]),
+      (8, 8), image_masks.ImageMasks(mask))
+  monkeypatch.setattr(_Predictor, '_detect', lambda self, image: found)
   _run(tmp_path)
   written = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
   for result, wanted in zip(written, mask, strict=True):
@@ -150,7 +151,7 @@ def test_masks_as_large_as_the_image_are_written_and_drawn_as_they_are(
         mask_utils.decode(result['segmentation']), wanted)
   np.testing.assert_array_equal(
       Image.open(tmp_path / 'out' / 'a.png'), pictures.draw_detections(
-          np.zeros([8, 8, 3], np.uint8), detections, {1: 'thing'}))
+          np.zeros([8, 8, 3], np.uint8), found, {1: 'thing'}))
 
 
 _SQUARE = {'id': 1, 'image_id': 2, 'category_id': 7,

@@ -122,12 +122,12 @@ def test_a_checkpoint_gives_what_it_gives_image_by_image(
   results = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
   assert [*dict.fromkeys(r['image_id'] for r in results)] == [
       image_id for image_id in sorted(frames)
-      if len(reference.detect(frames[image_id])['detection_scores'])]
+      if len(reference.detect(frames[image_id]))]
   for image_id, pixels in frames.items():
     wanted = reference.detect(pixels)
     found = [r for r in results if r['image_id'] == image_id]
     np.testing.assert_allclose(
-        [r['score'] for r in found], wanted['detection_scores'], atol=1e-4)
+        [r['score'] for r in found], wanted.scores, atol=1e-4)
     assert all(r['segmentation']['size'] == [*pixels.shape[:2]] for r in found)
   drawn, _ = fake_detector.read_video(tmp_path / 'out' / 'v.mp4')
   assert len(drawn) == 3

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from panet_tf.structures import box_masks
 from panet_tf.structures import legacy_masks
 from tests.support import release_masks
 
@@ -20,9 +21,9 @@ def test_masks_are_those_of_the_release(largest):
   end = np.minimum(start + rng.uniform(0, largest, [count, 2]),
                    [height - 1, width - 1])
   boxes = np.float32(np.concatenate([start, end], 1))
-  found = legacy_masks.paste(
-      masks, boxes + np.float32([0, 0, 1, 1]), height, width
-  ).images(height, width)
+  found = box_masks.BoxMasks(
+      masks, boxes + np.float32([0, 0, 1, 1]), (height, width), legacy=True
+  ).images()
   different = pixels = 0
   for mask, box, image in zip(masks, boxes, found):
     wanted = release_masks.paste(mask, box[[1, 0, 3, 2]], height, width)
@@ -41,5 +42,6 @@ def test_a_box_that_truncates_to_nothing_has_a_pixel():
 
 
 def test_no_masks_are_no_windows():
-  assert len(legacy_masks.paste(
-      np.zeros([0, 28, 28], np.float32), np.zeros([0, 4]), 5, 5)) == 0
+  none = box_masks.BoxMasks(
+      np.zeros([0, 28, 28], np.float32), np.zeros([0, 4]), (5, 5), legacy=True)
+  assert not len(none.windows()) and not none.rles()

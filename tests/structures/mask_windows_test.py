@@ -4,7 +4,8 @@ import numpy as np
 from pycocotools import mask as mask_utils
 import pytest
 
-from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import box_masks
+from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
 
@@ -26,26 +27,26 @@ def drawn():
 
 
 def test_windows_give_the_images_back(drawn):
-  windows = mask_windows.MaskWindows.from_images(drawn)
-  np.testing.assert_array_equal(windows.images(*_SIZE), drawn)
+  windows = image_masks.ImageMasks(drawn).windows()
+  np.testing.assert_array_equal(windows.images(), drawn)
   np.testing.assert_array_equal(windows.areas(), drawn.sum((1, 2)))
   assert windows.crops[7].shape == (1, 1) and windows.crops[5].size == 0
 
 
 def test_rles_equal_pycocotools(drawn):
-  windows = mask_windows.MaskWindows.from_images(drawn)
+  windows = image_masks.ImageMasks(drawn).windows()
   # The windows of a seam are not tight.
-  loose = mask_windows.MaskWindows(np.zeros([9, 2]), list(drawn))
+  loose = mask_windows.MaskWindows(np.zeros([9, 2]), list(drawn), _SIZE)
   wanted = [mask_utils.encode(np.asfortranarray(mask, np.uint8))
             for mask in drawn]
-  for rles in (windows.rles(*_SIZE), loose.rles(*_SIZE)):
+  for rles in (windows.rles(), loose.rles()):
     assert [rle['counts'].encode() for rle in rles] == [
         rle['counts'] for rle in wanted]
     assert [rle['size'] for rle in rles] == [list(_SIZE)] * 9
 
 
 def test_bounds_are_the_edges_of_what_is_set(drawn):
-  bounds = mask_windows.MaskWindows.from_images(drawn).bounds()
+  bounds = image_masks.ImageMasks(drawn).windows().bounds()
   for mask, found in zip(drawn, bounds):
     y, x = np.nonzero(mask)
     wanted = [y.min(), x.min(), y.max() + 1, x.max() + 1] if y.size else [0] * 4
@@ -58,46 +59,38 @@ def test_masks_of_boxes_are_those_of_paste_mask():
   low = rng.uniform(-15, 45, [40, 2])
   boxes = np.concatenate([low, low + rng.uniform(-2, 30, [40, 2])], 1)
   boxes[3] = np.nan
-  windows = mask_windows.MaskWindows.from_boxes(masks, boxes, *_SIZE)
+  windows = box_masks.BoxMasks(masks, boxes, _SIZE).windows()
   wanted = [paste_masks.paste_mask(mask, box, *_SIZE)
             for mask, box in zip(masks, boxes)]
-  np.testing.assert_array_equal(windows.images(*_SIZE), np.array(wanted, bool))
+  np.testing.assert_array_equal(windows.images(), np.array(wanted, bool))
   assert np.any(wanted)
 
 
 def test_masks_are_chosen_and_joined(drawn):
-  windows = mask_windows.MaskWindows.from_images(drawn)
+  windows = image_masks.ImageMasks(drawn).windows()
   for index in (slice(2, 5), np.array([8, 0]), drawn.any((1, 2))):
-    np.testing.assert_array_equal(windows[index].images(*_SIZE), drawn[index])
+    np.testing.assert_array_equal(windows[index].images(), drawn[index])
   joined = mask_windows.MaskWindows.concatenate([windows[:4], windows[4:]])
-  np.testing.assert_array_equal(joined.images(*_SIZE), drawn)
-  assert not len(mask_windows.MaskWindows.concatenate([]))
+  np.testing.assert_array_equal(joined.images(), drawn)
   with pytest.raises(ValueError, match='1 corners but 2 crops'):
-    mask_windows.MaskWindows([[0, 0]], [drawn[0]] * 2)
+    mask_windows.MaskWindows([[0, 0]], [drawn[0]] * 2, _SIZE)
 
 
-def test_every_kind_of_mask_gives_the_same_pixels():
-  rng = np.random.default_rng(5)
-  boxes = np.float32([[2, 3, 20, 30], [0, 0, 37, 53], [5, 5, 5, 9]])
-  given = {'detection_boxes': boxes,
-           'detection_masks': rng.random([3, 28, 28]).astype(np.float32)}
-  pixels = detections_lib.image_masks(given, *_SIZE)
-  windows = detections_lib.mask_windows(given, *_SIZE)
-  for masks in (pixels, windows):
-    other = dict(given, detection_masks=masks)
+def test_a_window_and_a_part_of_it_are_where_they_should_be(drawn):
+  windows = image_masks.ImageMasks(drawn).windows()
+  for number, extent in enumerate(windows.extents()):
+    y1, x1, y2, x2 = extent
     np.testing.assert_array_equal(
-        detections_lib.image_masks(other, *_SIZE), pixels)
-    np.testing.assert_array_equal(
-        detections_lib.mask_windows(other, *_SIZE).images(*_SIZE), pixels)
-    assert detections_lib.image_rles(other, *_SIZE) == detections_lib.image_rles(
-        given, *_SIZE)
+        windows.cut(number, extent), drawn[number, y1:y2, x1:x2])
+  np.testing.assert_array_equal(
+      windows.cut(6, np.array([4, 9, 20, 11])), drawn[6, 4:20, 9:11])
 
 
 @pytest.mark.parametrize('factor', [0.5, 0.37, 1.0, 2.0])
 def test_scaled_masks_have_the_nearest_pixels(drawn, factor):
-  windows = mask_windows.MaskWindows.from_images(drawn)
-  size = [int(np.ceil(edge * factor)) for edge in _SIZE]
-  found = windows.scaled(factor).images(*size)
+  windows = image_masks.ImageMasks(drawn).windows()
+  size = [round(edge * factor) for edge in _SIZE]
+  found = windows.scaled(factor).images()
   wanted = np.zeros([9, *size], bool)
   for row in range(size[0]):
     for column in range(size[1]):

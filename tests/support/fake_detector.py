@@ -6,6 +6,7 @@ from PIL import Image
 
 from panet_tf import errors
 from panet_tf.inference import detector
+from panet_tf.structures import detections
 
 
 class FakeDetector(detector.Detector):
@@ -38,14 +39,15 @@ class FakeDetector(detector.Detector):
     if value == 255:
       raise errors.InputError('white as snow')
     y, x = value % 5, value % 3
-    return {'detection_boxes': np.float32(
-        [[y, x, y + 8, x + 9], [2, 1, 9, 11]]) + np.float32(1 / 3),
-            'detection_scores': np.float32(
-                [0.9 - value / 1000 - batch / 1e5, 0.25]),
-            'detection_classes': np.int32([1 + value % 2, 2]),
-            'detection_masks': np.stack([
-                np.tri(28, 28, value % 28 - 14), np.eye(28)]).astype(
-                    np.float32)}
+    return detections.Detections.from_outputs({
+        'detection_boxes': np.float32(
+            [[y, x, y + 8, x + 9], [2, 1, 9, 11]]) + np.float32(1 / 3),
+        'detection_scores': np.float32(
+            [0.9 - value / 1000 - batch / 1e5, 0.25]),
+        'detection_classes': np.int32([1 + value % 2, 2]),
+        'detection_masks': np.stack([
+            np.tri(28, 28, value % 28 - 14), np.eye(28)]).astype(np.float32)
+    }, image.shape[:2])
 
 
 def write_images(folder, values, size=(16, 20)):

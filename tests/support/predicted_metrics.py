@@ -3,11 +3,11 @@
 import json
 
 import numpy as np
+from PIL import Image
 
 from panet_tf.configs import overrides
 from panet_tf.evaluation import coco
 from panet_tf.inference import open_model
-from panet_tf.prediction import outputs
 
 
 def predicted_metrics(run, override, folder):
@@ -23,10 +23,8 @@ def predicted_metrics(run, override, folder):
       str(run), overrides.Overrides(params_override=json.dumps(override)))
   results = []
   for image in truth['images']:
-    pixels = outputs.Image.open(folder / 'train_images' / image['file_name'])
-    results += outputs.results(
-        detector.detect(np.array(pixels.convert('RGB'))), image['id'],
-        image['height'], image['width'],
-        [category['id'] for category in truth['categories']])
+    pixels = Image.open(folder / 'train_images' / image['file_name'])
+    results += detector.detect(np.array(pixels.convert('RGB'))).to_coco(
+        image['id'], [category['id'] for category in truth['categories']])
   return coco.coco_metrics(
       truth, results, include_mask=True, max_detections=10)

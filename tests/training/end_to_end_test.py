@@ -216,10 +216,9 @@ def test_predict_and_evaluate_agree_on_ids_and_sizes(run, tmp_path, capsys):
 def test_predictor_gives_full_image_masks_in_original_pixels(predictor):
   image = np.random.default_rng(0).integers(0, 255, [96, 50, 3], np.uint8)
   detections = predictor(image)
-  count = len(detections['detection_scores'])
-  assert detections['detection_masks'].shape == (count, 96, 50)
-  assert detections['detection_masks'].dtype == bool
-  boxes = detections['detection_boxes']
+  masks = detections.masks.images()
+  assert masks.shape == (len(detections), 96, 50) and masks.dtype == bool
+  boxes = detections.boxes
   assert boxes[:, 2].max() <= 96.001 and boxes[:, 3].max() <= 50.001
   assert boxes[:, 2].max() > 64  # Not the frame of the network's input.
   with pytest.raises(errors.InputError, match='must be uint8'):
@@ -230,7 +229,7 @@ def test_masks_of_the_predictor_lie_in_their_boxes(predictor):
   image = np.random.default_rng(1).integers(0, 255, [64, 64, 3], np.uint8)
   detections = predictor(image)
   for mask, (y1, x1, y2, x2) in zip(
-      detections['detection_masks'], detections['detection_boxes']):
+      detections.masks.images(), detections.boxes):
     ys, xs = np.nonzero(mask)
     if len(ys):
       assert ys.min() >= np.floor(y1) and ys.max() < np.ceil(y2) + 1

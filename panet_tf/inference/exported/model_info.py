@@ -28,7 +28,7 @@ class ModelInfo:
     include_mask: whether the model has masks.
     full_image_masks: whether they cover the image, as booleans, and not their
       box, as 28 x 28 probabilities.
-    legacy_masks: see `detections.Detector`.
+    legacy_masks: see `structures.box_masks.BoxMasks`.
   """
   categories: list[dict[str, Any]]
   preprocessing: preprocessing_lib.Preprocessing
@@ -37,6 +37,7 @@ class ModelInfo:
   legacy_masks: bool = False
 
   def to_json(self) -> str:
+    """The file's text."""
     return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
   def labels_text(self) -> str:

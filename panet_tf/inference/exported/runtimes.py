@@ -16,6 +16,7 @@ from panet_tf import errors
 from panet_tf.inference import detector
 from panet_tf.inference.exported import export_files
 from panet_tf.inference.exported import model_info
+from panet_tf.structures import detections
 
 _SIGNATURE = 'image_tensor'  # Of a SavedModel.
 _MAX_BATCH_SIZE = 256  # Bounds what a broken file may ask for.
@@ -45,7 +46,6 @@ class _Exported(detector.Detector):
       InputError: it is not.
     """
     self.info, self.categories, self._path = info, info.categories, path
-    self.legacy_masks = info.legacy_masks
     self._labels = {c['id']: c['label'] for c in info.categories}
     self._keys = [*_OUTPUTS[:3], *['detection_masks'] * info.include_mask]
     missing = {*_OUTPUTS, *self._keys}.difference(outputs)
@@ -73,10 +73,11 @@ class _Exported(detector.Detector):
 
   def _inputs(self, image):
     """Inputs of the graph for one image."""
-    return dict(zip(('inputs', 'image_info'), self.info.preprocessing(image)))
+    inputs, image_info = self.info.preprocessing(image)
+    return {'inputs': inputs, 'image_info': image_info}
 
   @abc.abstractmethod
-  def _run(self, inputs):
+  def _run(self, inputs) -> dict[str, np.ndarray]:
     """Outputs of the graph, arrays [B, ...]."""
 
   def _detect(self, image):
@@ -99,7 +100,12 @@ class _Exported(detector.Detector):
       raise errors.InputError(
           f'{self._path}: detects category {e}, which {model_info.FILE} does '
           'not have; export the model again') from e
-    return found
+    try:
+      return detections.Detections.from_outputs(
+          found, image.shape[:2], self.info.legacy_masks)
+    except ValueError as e:
+      raise errors.InputError(
+          f'{self._path}: {e}; export the model again') from e
 
 
 class LiteRTPredictor(_Exported):
@@ -161,7 +167,8 @@ class OnnxPredictor(_Exported):
         self._names)
 
   def _run(self, inputs):
-    return dict(zip(self._names, self._session.run(self._names, inputs)))
+    return dict(zip(
+        self._names, self._session.run(self._names, inputs), strict=True))
 
 
 class SavedModelPredictor(_Exported):

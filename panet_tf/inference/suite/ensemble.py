@@ -11,6 +11,7 @@ are merged. Phase 2 finds their masks, on the same features.
 import collections
 from collections.abc import Iterator, Sequence
 import contextlib
+import dataclasses
 import gc
 from typing import Any
 
@@ -29,8 +30,10 @@ from panet_tf.inference.suite import merging
 from panet_tf.inference.suite import stages as stages_lib
 from panet_tf.inference.suite import views as views_lib
 from panet_tf.inference.suite import voting
-from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
 
+Detections = detections.Detections
 _Place = tuple[int, int]  # Number of the image and of its copy.
 _View = views_lib.View
 
@@ -62,7 +65,7 @@ class Ensemble(detector.Detector):
                    for member in members]
     self._options = base.inference
     self.categories = members[0].categories
-    self.legacy_masks = base.model.legacy_boxes
+    self._legacy_masks = base.model.legacy_boxes
     self._augmentation = views_lib.Augmentation(
         tuple(self._options.scales), self._options.long_edge,
         self._options.flip)
@@ -104,8 +107,8 @@ class Ensemble(detector.Detector):
         max_detections=self._max_detections, **self._thresholds)
              for number in range(len(images))]
     masks = self._segment(images, views, sources, found, cache)
-    return [self._finished(image, number, *found[number], sources, masks)
-            for number, image in enumerate(images)]
+    return [self._finished(number, *found[number], sources, masks)
+            for number in range(len(images))]
 
   def _views(self, images) -> dict[_Place, list[_View]]:
     """Each copy of each image, as each member sees it."""
@@ -114,7 +117,7 @@ class Ensemble(detector.Detector):
       seen = set()
       for copy, of_members in enumerate(zip(*(
           self._augmentation.views(image.shape[:2], rule)
-          for rule in self._rules))):
+          for rule in self._rules), strict=True)):
         # Where the long edge makes one copy of two scales, it is taken once.
         if of_members[0] not in seen:
           seen.add(of_members[0])
@@ -143,15 +146,15 @@ class Ensemble(detector.Detector):
         groups = [classified[place]]
       means = [merging.mean(group) for group in groups]
       crowds = [merging.candidates(
-          *one, self._thresholds['score_threshold']) for one in means]
+          *one, self._thresholds['score_threshold'], view.image_size)
+                for one in means]
       voters[place] = crowds
       if self._options.soft_nms:
         sources[place] = [
             merging.soften(crowd, self._options, **self._thresholds)[1][
                 :self._max_detections] for crowd in crowds]
       else:
-        sources[place] = [
-            merging.Boxes(**self._suppression(*one, view)) for one in means]
+        sources[place] = [self._suppression(*one, view) for one in means]
     return sources, voters
 
   def _segment(self, images, views, sources, found, cache):
@@ -170,40 +173,36 @@ class Ensemble(detector.Detector):
         for place in views:
           key, boxes = place[0], found[place[0]][1]
           if self._options.mask_voting:
-            key, boxes = place, merging.Boxes.concatenate(sources[place])
+            key, boxes = place, Detections.concatenate(sources[place])
           features = cache.features(stages, number, place, images, views)
           masks = stages.segment(
-              features, boxes.boxes, boxes.classes).astype(np.float64)
+              features, boxes.boxes, boxes.labels).astype(np.float64)
           sums[key] = sums[key] + masks if key in sums else masks
           counts[key] += 1
           cache.forget(number, place)
     return {key: np.float32(total / counts[key])
             for key, total in sums.items()}
 
-  def _finished(self, image, number, kept, found, sources, masks):
-    """The dictionary of `Detector.detect` for one image."""
-    size = image.shape[:2]
-    result = {
-        'detection_boxes': np.float32(found.boxes),
-        'detection_scores': np.float32(found.scores),
-        'detection_classes': np.int32(found.classes)}
+  def _finished(self, number, kept, found, sources, masks):
+    """Detections of one image, with their masks."""
+    result = dataclasses.replace(
+        found, boxes=np.float32(found.boxes), scores=np.float32(found.scores),
+        labels=np.int32(found.labels))
     if not masks:
       return result
     if self._options.mask_voting:
-      union = merging.Boxes.concatenate(_of_image(sources, number))
-      result['detection_masks'] = mask_voting.mask_voting(
-          union.boxes, union.scores, union.classes,
-          np.concatenate([part for place, part in masks.items()
-                          if place[0] == number]),
-          kept, height=size[0], width=size[1],
-          iou_threshold=self._options.mask_voting_iou)
+      union = Detections.concatenate(_of_image(sources, number))
+      result.masks = mask_voting.mask_voting(
+          dataclasses.replace(union, masks=box_masks.BoxMasks(
+              np.concatenate([part for place, part in masks.items()
+                              if place[0] == number]),
+              union.boxes, union.image_size)),
+          kept, iou_threshold=self._options.mask_voting_iou)
     else:
-      result['detection_masks'] = masks[number]
+      result.masks = box_masks.BoxMasks(
+          masks[number], result.boxes, result.image_size, self._legacy_masks)
     if self._options.tighten_boxes:
-      windows = detections_lib.mask_windows(result, *size)
-      result['detection_boxes'] = voting.tighten(
-          result['detection_boxes'], windows)
-      result['detection_masks'] = windows
+      return voting.tighten(result)
     return result
 
 

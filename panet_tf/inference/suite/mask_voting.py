@@ -9,24 +9,22 @@ added is the window that a cluster's masks cover. Nor does BLAS take part, whose
 threads wait for each other on a busy machine.
 """
 
-from typing import Union
-
 import numpy as np
 from pycocotools import mask as mask_utils
 from scipy import sparse
 
 from panet_tf.inference.suite import voting
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
 
-Masks = Union[np.ndarray, mask_windows.MaskWindows]
 # A mean so little below the threshold has reached it: weights are rounded, and
 # a tie, say of two masks with one score, must not hang on that.
 _ROUNDING = 1e-6
 
 
-def mask_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
-                masks: Masks, kept: np.ndarray, *, height: int, width: int,
+def mask_voting(found: detections.Detections, kept: np.ndarray, *,
                 iou_threshold: float = 0.5, mask_threshold: float = 0.5
                 ) -> mask_windows.MaskWindows:
   """Replaces masks by the mean of those that overlap them.
@@ -35,42 +33,25 @@ def mask_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
   has an IoU of at least iou_threshold with its own, in pixels of the image.
 
   Args:
-    boxes: [N, 4], yxyx edges in pixels of the image; used with masks
-      [N, M, M].
-    scores: [N], the weights. Voters that all have 0 leave a mask as it is.
-    classes: [N] int.
-    masks: [N, M, M] float, probabilities in the frames of the boxes, at the
-      pixels what `paste_masks.paste_mask` defines; or [N, height, width] bool;
-      or `MaskWindows`.
+    found: N detections with masks, probabilities at the pixels what
+      `paste_masks.paste_mask` defines. Their scores are the weights: voters
+      that all have 0 leave a mask as it is.
     kept: [K] int, the detections to vote for.
-    height: of the image.
-    width: of the image.
     iou_threshold: least IoU of a voter.
     mask_threshold: above 0, least probability, and least mean, that counts as
       inside. Means are accurate to about 1e-6, and so much below is inside.
 
   Returns:
     masks [K], in the order of kept. Windows may be wider than their masks.
-
-  Raises:
-    ValueError: masks of another shape or number.
   """
-  boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
-  scores, classes, kept = (np.asarray(scores, np.float64), np.asarray(classes),
-                           np.asarray(kept, np.int64))
-  if len(masks) != len(boxes):
-    raise ValueError(f'{len(masks)} masks but {len(boxes)} boxes')
-  if isinstance(masks, mask_windows.MaskWindows):
-    candidates = _Windows(masks)
-  elif masks.dtype != bool:
-    candidates = _Samples(masks, boxes, height, width, mask_threshold)
-  elif masks.shape[1:] == (height, width):
-    candidates = _Windows(mask_windows.MaskWindows.from_images(masks))
-  else:
-    raise ValueError(f'masks are {masks.shape[1:]}, not {(height, width)}')
+  scores, kept = found.scores.astype(np.float64), np.asarray(kept, np.int64)
+  masks = found.known_masks
+  candidates = (
+      _Samples(masks, mask_threshold) if isinstance(masks, box_masks.BoxMasks)
+      else _Windows(masks.windows()))
   corners, crops = np.zeros([len(kept), 2], np.int64), []
   for number, voters in enumerate(
-      _voters(candidates, classes, kept, iou_threshold)):
+      _voters(candidates, found.labels, kept, iou_threshold)):
     if not candidates.areas[kept[number]]:
       crops.append(np.zeros([0, 0], bool))
       continue
@@ -79,7 +60,7 @@ def mask_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
       voters, weights = kept[[number]], np.ones(1)
     corners[number], mean = candidates.mean(voters, weights / weights.sum())
     crops.append(mean >= mask_threshold - _ROUNDING)
-  return mask_windows.MaskWindows(corners, crops)
+  return mask_windows.MaskWindows(corners, crops, found.image_size)
 
 
 class _Windows:
@@ -91,11 +72,8 @@ class _Windows:
   """
 
   def __init__(self, masks):
-    self._crops = masks.crops
-    shapes = np.reshape([crop.shape for crop in masks.crops], [-1, 2])
-    self.windows = np.concatenate(
-        [masks.corners, masks.corners + shapes], 1).astype(np.int64)
-    self.areas = masks.areas()
+    self._masks = masks
+    self.windows, self.areas = masks.extents(), masks.areas()
 
   def ious(self, own, others):
     """IoU of one mask with others [n]: [n]."""
@@ -105,47 +83,37 @@ class _Windows:
           np.maximum(self.windows[own], self.windows[other])[:2],
           np.minimum(self.windows[own], self.windows[other])[2:]])
       shared.append(np.count_nonzero(
-          self._cut(own, both) & self._cut(other, both)))
+          self._masks.cut(own, both) & self._masks.cut(other, both)))
     return shared / (self.areas[own] + self.areas[others] - shared)
 
   def mean(self, voters, weights):
     """Weighted mean over the voters' windows: its corner [2], and [h, w]."""
     y1, x1, y2, x2 = _covered(self.windows[voters])
     mean = np.zeros([y2 - y1, x2 - x1])
-    for voter, weight in zip(voters, weights):
+    for voter, weight in zip(voters, weights, strict=True):
       top, left, bottom, right = self.windows[voter] - [y1, x1, y1, x1]
-      mean[top:bottom, left:right] += weight * self._crops[voter]
+      mean[top:bottom, left:right] += weight * self._masks.crops[voter]
     return (y1, x1), mean
-
-  def _cut(self, number, window):
-    top, left = self.windows[number, :2]
-    y1, x1, y2, x2 = window - [top, left, top, left]
-    return self._crops[number][y1:y2, x1:x2]
 
 
 class _Samples:
-  """Masks [N, M, M] in the frames of their boxes that vote; as `_Windows`."""
+  """Probabilities in the frames of their boxes that vote; as `_Windows`."""
 
-  def __init__(self, masks, boxes, height, width, threshold):
-    if masks.ndim != 3:
-      raise ValueError(f'masks are {masks.shape}, not [N, M, M]')
+  def __init__(self, masks, threshold):
     # What neither has pixels nor can be sampled: `paste_mask` has none either.
-    masks = np.nan_to_num(np.asarray(masks, np.float32), posinf=1, neginf=0)
-    with np.errstate(invalid='ignore', over='ignore'):
-      extent = boxes[:, 2:] - boxes[:, :2]
-    good = (np.isfinite(extent) & (extent > 0)).all(1, keepdims=True)
-    self._boxes = np.where(good, boxes, 0)
+    cells, self._boxes = paste_masks.sampled(masks.probabilities, masks.boxes)
+    height, width = masks.image_size
     self._rles = paste_masks.encode_masks(
-        masks, self._boxes, height, width, threshold)
+        cells, self._boxes, height, width, threshold)
     # Cells of a column side by side: they are gathered by column.
-    self._columns = np.ascontiguousarray(masks.transpose(0, 2, 1))
+    self._columns = np.ascontiguousarray(cells.transpose(0, 2, 1))
     # Pixels with their centre in [low, high).
     self.windows = np.clip(np.ceil(self._boxes - 0.5), 0,
                            [height, width] * 2).astype(np.int64)
     # pycocotools 2.0.11 fails on a list of more than 255.
     self.areas = np.concatenate([
         mask_utils.area(self._rles[i:i + 255])
-        for i in range(0, len(masks), 255)] + [[]]).astype(np.int64)
+        for i in range(0, len(cells), 255)] + [[]]).astype(np.int64)
 
   def ious(self, own, others):
     if not len(others):

@@ -4,37 +4,16 @@ Section 4.2 merges what four scales, flips and seven models say of an image.
 """
 
 from collections.abc import Sequence
-import dataclasses
 
 import numpy as np
 
 from panet_tf.configs import inference as inference_config
 from panet_tf.inference.suite import voting
+from panet_tf.structures import detections
+
+Detections = detections.Detections
 
 _MAX_VOTERS = 1000  # Of a source: the best.
-
-
-@dataclasses.dataclass
-class Boxes:
-  """Boxes of one image.
-
-  Attributes:
-    boxes: [N, 4] float64, yxyx, pixels of the image.
-    scores: [N] float32.
-    classes: [N] int32, labels from 1.
-  """
-  boxes: np.ndarray
-  scores: np.ndarray
-  classes: np.ndarray
-
-  def __getitem__(self, index) -> 'Boxes':
-    return Boxes(self.boxes[index], self.scores[index], self.classes[index])
-
-  @classmethod
-  def concatenate(cls, parts: Sequence['Boxes']) -> 'Boxes':
-    """All of several, in their order."""
-    return cls(*(np.concatenate([getattr(part, field.name) for part in parts])
-                 for field in dataclasses.fields(cls)))
 
 
 def mean(classified: Sequence[tuple[np.ndarray, np.ndarray]]
@@ -48,42 +27,42 @@ def mean(classified: Sequence[tuple[np.ndarray, np.ndarray]]
     boxes float64 and scores float32: of models that agree, the very same.
   """
   boxes, scores = (np.mean([np.asarray(part, np.float64) for part in parts], 0)
-                   for parts in zip(*classified))
+                   for parts in zip(*classified, strict=True))
   return boxes, scores.astype(np.float32)
 
 
 def candidates(boxes: np.ndarray, scores: np.ndarray,
-               score_threshold: float) -> Boxes:
+               score_threshold: float, image_size: tuple[int, int]
+              ) -> Detections:
   """What suppression starts from: the best boxes, at most 1000, best first.
 
   Args:
     boxes: [R, K, 4], empty where they are padding.
     scores: [R, K].
     score_threshold: scores up to it are left out.
+    image_size: height and width of the image, pixels.
   """
   solid = np.all(boxes[..., 2:] > boxes[..., :2], -1)
   rows, columns = np.nonzero(solid & (scores > score_threshold))
-  found = Boxes(boxes[rows, columns], scores[rows, columns],
-                np.int32(columns + 1))
+  found = Detections(boxes[rows, columns], scores[rows, columns],
+                     (columns + 1).astype(np.int32), image_size)
   return found[np.argsort(-found.scores, kind='stable')[:_MAX_VOTERS]]
 
 
-def soften(found: Boxes, options: inference_config.Inference,
+def soften(found: Detections, options: inference_config.Inference,
            iou_threshold: float, score_threshold: float
-          ) -> tuple[np.ndarray, Boxes]:
+          ) -> tuple[np.ndarray, Detections]:
   """Soft-NMS: which are kept, and they with their new scores."""
-  kept, scores = voting.soft_nms(
-      found.boxes, found.scores, found.classes, method=options.soft_nms,
-      iou_threshold=iou_threshold, sigma=options.soft_nms_sigma,
-      score_threshold=score_threshold)
-  return kept, dataclasses.replace(found[kept], scores=np.float32(scores))
+  return voting.soft_nms(
+      found, method=options.soft_nms, iou_threshold=iou_threshold,
+      sigma=options.soft_nms_sigma, score_threshold=score_threshold)
 
 
-def merge(sources: Sequence[Boxes], voters: list[Boxes],
+def merge(sources: Sequence[Detections], voters: list[Detections],
           options: inference_config.Inference, *, iou_threshold: float,
           score_threshold: float, max_detections: int
-         ) -> tuple[np.ndarray, Boxes]:
-  """Detections of an image.
+         ) -> tuple[np.ndarray, Detections]:
+  """Detections of an image, without masks.
 
   Args:
     sources: detections of each copy, or of each model on each copy, without
@@ -97,8 +76,8 @@ def merge(sources: Sequence[Boxes], voters: list[Boxes],
   Returns:
     Which of all sources' detections are kept [N], and they: best score first.
   """
-  found = Boxes.concatenate(sources)
-  kept = np.arange(len(found.scores))
+  found = Detections.concatenate(sources)
+  kept = np.arange(len(found))
   if len(sources) > 1:
     distinct = _distinct(found)
     if options.soft_nms:
@@ -107,19 +86,16 @@ def merge(sources: Sequence[Boxes], voters: list[Boxes],
       kept = distinct[chosen]
     else:
       kept = distinct[voting.non_max_suppression(
-          *dataclasses.astuple(found[distinct]), iou_threshold)]
+          found[distinct], iou_threshold)]
       found = found[kept]
   kept, found = kept[:max_detections], found[:max_detections]
   if options.box_voting:
-    crowd = Boxes.concatenate(voters)
-    boxes, scores = voting.box_voting(
-        found.boxes, found.scores, found.classes,
-        crowd.boxes, crowd.scores, crowd.classes,
+    found = voting.box_voting(
+        found, Detections.concatenate(voters),
         iou_threshold=options.box_voting_iou,
         scoring=options.box_voting_scoring, beta=options.box_voting_beta)
-    order = np.argsort(-np.float32(scores), kind='stable')
-    kept = kept[order]
-    found = Boxes(boxes, np.float32(scores), found.classes)[order]
+    order = np.argsort(-found.scores, kind='stable')
+    kept, found = kept[order], found[order]
   return kept, found
 
 
@@ -129,6 +105,6 @@ def _distinct(found):
   A box without area overlaps nothing, not even its like of another copy.
   """
   order = np.argsort(-found.scores, kind='stable')
-  rows = np.column_stack([found.classes, found.boxes])[order]
+  rows = np.column_stack([found.labels, found.boxes])[order]
   _, first = np.unique(rows, axis=0, return_index=True)
   return np.sort(order[first])

@@ -6,12 +6,13 @@ where both tiles see it, which is all that is compared here.
 """
 
 from collections.abc import Iterator, Sequence
-import dataclasses
 
 import numpy as np
 
-from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
+
+Detections = detections.Detections
 
 # Of a tile's side: a model's boxes end this near to an edge that cuts them.
 _MARGIN = 1 / 64
@@ -22,44 +23,7 @@ _JOIN_IOU = 0.5
 _MAX_SHARED = 0.5
 
 
-@dataclasses.dataclass
-class _Pieces:
-  """N pieces in the image: tile after tile, best score first in each.
-
-  Attributes:
-    boxes: [N, 4] float64, yxyx edges in pixels of the image.
-    scores: [N] float32.
-    classes: [N] int32.
-    tiles: [N] int, the tile that each is of.
-    masks: None for a model of boxes.
-  """
-  boxes: np.ndarray
-  scores: np.ndarray
-  classes: np.ndarray
-  tiles: np.ndarray
-  masks: mask_windows.MaskWindows | None
-
-  def __getitem__(self, index):
-    return _Pieces(*(
-        value if value is None else value[index] for value in (
-            self.boxes, self.scores, self.classes, self.tiles, self.masks)))
-
-  def windows(self) -> np.ndarray:
-    """Pixels that each may have, [N, 4] yxyx."""
-    if self.masks is None:
-      return self.boxes
-    sizes = np.reshape([crop.shape for crop in self.masks.crops], [-1, 2])
-    return np.concatenate(
-        [self.masks.corners, self.masks.corners + sizes], 1)
-
-  def pixels(self, index: int, window: np.ndarray):
-    """A mask in a window that lies in its own."""
-    y1, x1, y2, x2 = window - np.tile(self.masks.corners[index], 2)
-    return self.masks.crops[index][y1:y2, x1:x2]
-
-
-def merge(found: Sequence[detections_lib.Detections], tiles: np.ndarray,
-          height: int, width: int) -> detections_lib.Detections:
+def merge(found: Sequence[Detections], tiles: np.ndarray) -> Detections:
   """Detections of an image from those of its tiles.
 
   1. A piece that an inner edge of its tile may have cut is dropped where
@@ -70,42 +34,30 @@ def merge(found: Sequence[detections_lib.Detections], tiles: np.ndarray,
      of its class from another tile is dropped.
 
   Args:
-    found: of each tile, see `detections.Detector.detect`; boxes float64 and
-      in coordinates of the image, as masks, which are `MaskWindows`.
+    found: of each tile, best score first; boxes float64 and in coordinates of
+      the image, as masks, which are `MaskWindows`.
     tiles: [T, 4] int, yxyx in the image: all pairs of some rows and columns.
-    height: of the image.
-    width: of the image.
 
   Returns:
-    See `detections.Detector.detect`, with `MaskWindows` for masks. A joined
-    detection has the union of the masks and boxes and the best of the scores.
-    Of one score, the one of the earlier tile comes first.
+    Detections, best score first, with `MaskWindows` for masks. A joined one has
+    the union of the masks and boxes and the best of the scores. Of one score,
+    the one of the earlier tile comes first.
   """
-  pieces = _pieces(found)
-  cut, elsewhere = _cut(pieces, tiles, height, width)
+  pieces = Detections.concatenate(found)
+  of_tile = np.repeat(np.arange(len(found)), [len(one) for one in found])
+  cut, elsewhere = _cut(pieces, of_tile, tiles)
   keep = ~(cut & elsewhere)
-  pieces, cut = pieces[keep], cut[keep]
-  joins, doubles = _compare(pieces, cut, tiles)
-  groups = _join(joins, pieces.tiles)
+  pieces, of_tile, cut = pieces[keep], of_tile[keep], cut[keep]
+  joins, doubles = _compare(pieces, of_tile, cut, tiles)
+  groups = _join(joins, of_tile)
   groups = _suppress(groups, doubles, pieces.scores)
   return _united(groups, pieces)
 
 
-def _pieces(found):
-  columns = {key: [one[key] for one in found] for key in found[0]}
-  masks = columns.pop('detection_masks', None)
-  return _Pieces(
-      *(np.concatenate(columns[f'detection_{key}'])
-        for key in ('boxes', 'scores', 'classes')),
-      np.repeat(np.arange(len(found)), [
-          len(one['detection_scores']) for one in found]),
-      None if masks is None else mask_windows.MaskWindows.concatenate(masks))
-
-
-def _cut(pieces, tiles, height, width):
+def _cut(pieces, of_tile, tiles):
   """Which pieces [N] touch an inner edge, and which some tile has uncut."""
   own, anywhere = [], []
-  for axis, size in enumerate((height, width)):
+  for axis, size in enumerate(pieces.image_size):
     ranges, index = np.unique(
         tiles[:, axis::2], axis=0, return_inverse=True)
     low, high = ranges.T
@@ -114,12 +66,12 @@ def _cut(pieces, tiles, height, width):
     high = np.where(high < size, high - margin, np.inf)
     inside = ((pieces.boxes[:, axis, np.newaxis] >= low)
               & (pieces.boxes[:, axis + 2, np.newaxis] <= high))
-    own.append(inside[np.arange(len(inside)), index[pieces.tiles]])
+    own.append(inside[np.arange(len(inside)), index[of_tile]])
     anywhere.append(inside.any(1))
   return ~(own[0] & own[1]), anywhere[0] & anywhere[1]
 
 
-def _overlapping(tiles) -> Iterator[tuple[int, int]]:
+def _overlapping(tiles) -> Iterator[tuple[int, np.intp]]:
   """Pairs of tiles that have pixels in common."""
   for first, tile in enumerate(tiles):
     rest = tiles[first + 1:]
@@ -129,24 +81,24 @@ def _overlapping(tiles) -> Iterator[tuple[int, int]]:
       yield first, second
 
 
-def _compare(pieces, cut, tiles):
+def _compare(pieces, of_tile, cut, tiles):
   """Looks at all pairs of pieces of one class that meet in two tiles.
 
   Returns:
     (-IoU in the overlap of the tiles, i, j) of cut pieces that agree, and
     (i, j) of pieces of which one has much of the other.
   """
-  windows = pieces.windows()
-  ends = np.searchsorted(pieces.tiles, np.arange(len(tiles) + 1))
+  windows = pieces.boxes if pieces.masks is None else pieces.masks.extents()
+  ends = np.searchsorted(of_tile, np.arange(len(tiles) + 1))
   joins, doubles = [], []
   for pair in _overlapping(tiles):
     first, second = (np.arange(ends[t], ends[t + 1]) for t in pair)
     low = np.maximum(windows[first][:, np.newaxis, :2], windows[second][:, :2])
     high = np.minimum(windows[first][:, np.newaxis, 2:], windows[second][:, 2:])
     meet = (low < high).all(2) & (
-        pieces.classes[first][:, np.newaxis] == pieces.classes[second])
+        pieces.labels[first][:, np.newaxis] == pieces.labels[second])
     overlap = _intersection(*tiles[list(pair)])
-    for row, column in zip(*np.nonzero(meet)):
+    for row, column in zip(*np.nonzero(meet), strict=True):
       i, j = first[row], second[column]
       shared = _area(pieces, [i, j], windows, overlap)
       if not shared:
@@ -169,7 +121,7 @@ def _intersection(*windows):
   return np.concatenate([windows[:, :2].max(0), windows[:, 2:].min(0)])
 
 
-def _area(pieces, indices, windows, *limits) -> float:
+def _area(pieces, indices, windows, *limits):
   """Pixels that all pieces have in common, within all limits [4]."""
   window = _intersection(*windows[indices], *limits)
   if (window[:2] >= window[2:]).any():
@@ -177,7 +129,7 @@ def _area(pieces, indices, windows, *limits) -> float:
   if pieces.masks is None:
     return (window[2:] - window[:2]).prod()
   return np.count_nonzero(np.logical_and.reduce(
-      [pieces.pixels(index, window) for index in indices]))
+      [pieces.masks.cut(index, window) for index in indices]))
 
 
 def _join(joins, tiles) -> list[list[int]]:
@@ -207,30 +159,27 @@ def _suppress(groups, doubles, scores) -> list[list[int]]:
   return order
 
 
-def _united(groups, pieces) -> detections_lib.Detections:
+def _united(groups, pieces) -> Detections:
   first = [group[0] for group in groups]
   boxes = [np.concatenate([pieces.boxes[group, :2].min(0),
                            pieces.boxes[group, 2:].max(0)])
            for group in groups]
-  found = {
-      'detection_boxes': np.reshape(boxes, [-1, 4]).astype(np.float32),
-      'detection_scores': np.array(
-          [pieces.scores[group].max() for group in groups], np.float32),
-      'detection_classes': pieces.classes[first].astype(np.int32)}
-  if pieces.masks is not None:
-    found['detection_masks'] = mask_windows.MaskWindows.concatenate(
-        [_union(pieces.masks[group]) for group in groups])
-  return found
+  masks = pieces.masks and mask_windows.MaskWindows.concatenate(
+      [pieces.masks[:0], *(_union(pieces.masks[group]) for group in groups)])
+  return Detections(
+      np.reshape(boxes, [-1, 4]).astype(np.float32),
+      np.array([pieces.scores[group].max() for group in groups], np.float32),
+      pieces.labels[first].astype(np.int32), pieces.image_size, masks)
 
 
 def _union(masks):
   """One mask of several."""
   if len(masks) == 1:
     return masks
-  low = masks.corners.min(0)
-  sizes = [crop.shape for crop in masks.crops]
-  crop = np.zeros((masks.corners + sizes).max(0) - low, bool)
-  for (y, x), (height, width), one in zip(
-      masks.corners - low, sizes, masks.crops):
-    crop[y:y + height, x:x + width] |= one
-  return mask_windows.MaskWindows([low], [crop])
+  extents = masks.extents()
+  low = extents[:, :2].min(0)
+  crop = np.zeros(extents[:, 2:].max(0) - low, bool)
+  for (y1, x1, y2, x2), one in zip(
+      extents - np.tile(low, 2), masks.crops, strict=True):
+    crop[y1:y2, x1:x2] |= one
+  return mask_windows.MaskWindows([low], [crop], masks.image_size)

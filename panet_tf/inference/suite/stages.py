@@ -19,6 +19,7 @@ from panet_tf.dataloaders import image_scaling
 from panet_tf.inference.suite import views
 from panet_tf.modeling import panet_model
 from panet_tf.modeling.proposals import portable_generators
+from panet_tf.structures import detections
 
 View = views.View
 
@@ -38,6 +39,7 @@ class Features:
 
   @property
   def num_bytes(self) -> int:
+    """What they take in memory."""
     return sum(x.dtype.size * int(np.prod(x.shape)) for x in self.maps.values())
 
 
@@ -78,7 +80,7 @@ class Suppression:
             'max_num_detections')}).suppress)
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
-               view: View) -> dict[str, np.ndarray]:
+               view: View) -> detections.Detections:
     """Suppresses in network-input pixels, as a model that runs as a whole.
 
     Args:
@@ -87,17 +89,15 @@ class Suppression:
       view: the copy.
 
     Returns:
-      boxes [N, 4] float64, scores [N] float32, classes [N] int32 from 1; best
-      score first.
+      Detections, best score first, boxes float64, without masks.
     """
     found = self._suppress(np.float32(view.boxes_to_view(boxes))[np.newaxis],
                            np.float32(scores)[np.newaxis])
-    count = int(found['num_detections'][0])
-    boxes, scores, classes = (
-        found[f'detection_{name}'][0, :count].numpy()
-        for name in ('boxes', 'scores', 'classes'))
-    return {'boxes': view.boxes_to_image(boxes), 'scores': scores,
-            'classes': classes}
+    suppressed = detections.Detections.from_outputs(
+        {key: value[0].numpy() for key, value in found.items()},
+        view.image_size)
+    return dataclasses.replace(
+        suppressed, boxes=view.boxes_to_image(suppressed.boxes))
 
 
 class Stages:

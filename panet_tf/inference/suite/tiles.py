@@ -4,13 +4,15 @@ Overlapping tiles are predicted one after the other and merged in `seams`: what
 is in memory beside the image is a batch of tiles, and the objects found.
 """
 
+import dataclasses
+
 import numpy as np
 import tqdm
 
 from panet_tf import errors
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference.suite import seams
-from panet_tf.structures import detections as detections_lib
+from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
 
 _SHOW_PROGRESS_FROM = 32  # Tiles.
@@ -70,9 +72,10 @@ class TiledDetector(detector_lib.Detector):
         batch = tiles[i:i + self._batch_size]
         each = self._detector.detect_many(
             [image[y1:y2, x1:x2] for y1, x1, y2, x2 in batch])
-        found += [in_image(one, tile) for one, tile in zip(each, batch)]
+        found += [in_image(one, tile, (height, width))
+                  for one, tile in zip(each, batch, strict=True)]
         progress.update(len(batch))
-    return seams.merge(found, tiles, height, width)
+    return seams.merge(found, tiles)
 
 
 def tile_boxes(height: int, width: int, tile: int, overlap: int) -> np.ndarray:
@@ -103,25 +106,26 @@ def _starts(size, tile, overlap):
   return np.append(np.arange(0, last, tile - overlap), last)
 
 
-def in_image(found: detections_lib.Detections, tile: np.ndarray
-             ) -> detections_lib.Detections:
+def in_image(found: detections.Detections, tile: np.ndarray,
+             image_size: tuple[int, int]) -> detections.Detections:
   """A tile's detections in coordinates of the image, masks as `MaskWindows`.
 
-  Those whose mask has no pixel are left out.
+  Those whose mask has no pixel are left out. Boxes become float64.
 
   Args:
-    found: see `detections.Detector.detect`, of the tile.
+    found: of the tile.
     tile: [4] int, yxyx, where it lies in the image.
+    image_size: height and width of the image, pixels.
   """
-  y1, x1, y2, x2 = tile
-  found = dict(found)
-  if 'detection_masks' in found:
-    masks = detections_lib.mask_windows(found, y2 - y1, x2 - x1).tightened()
+  masks, corner = None, np.asarray(tile[:2])
+  if found.masks is not None:
+    windows = found.masks.windows().tightened()
+    seen = windows.areas() > 0
+    found, windows = found[seen], windows[seen]
     # Copies: a view would keep the tile's whole masks in memory.
-    found['detection_masks'] = mask_windows.MaskWindows(
-        masks.corners + [y1, x1], [crop.copy() for crop in masks.crops])
-    seen = masks.areas() > 0
-    found = {key: value[seen] for key, value in found.items()}
-  found['detection_boxes'] = (
-      found['detection_boxes'].astype(np.float64) + [y1, x1, y1, x1])
-  return found
+    masks = mask_windows.MaskWindows(
+        windows.corners + corner, [crop.copy() for crop in windows.crops],
+        image_size)
+  return dataclasses.replace(
+      found, boxes=found.boxes.astype(np.float64) + np.tile(corner, 2),
+      masks=masks, image_size=image_size)

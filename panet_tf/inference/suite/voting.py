@@ -10,12 +10,15 @@ Results depend on the values and the order of what is given, on nothing else.
 """
 
 from collections.abc import Iterator
+import dataclasses
 
 import numpy as np
 from scipy import special
 
 from panet_tf.configs import inference as inference_config
-from panet_tf.structures import mask_windows
+from panet_tf.structures import detections
+
+Detections = detections.Detections
 
 
 def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -39,23 +42,19 @@ def may_vote(iou: np.ndarray, iou_threshold: float) -> np.ndarray:
   return (iou >= iou_threshold) & (iou > 0)
 
 
-def non_max_suppression(boxes: np.ndarray, scores: np.ndarray,
-                        classes: np.ndarray,
-                        iou_threshold: float) -> np.ndarray:
+def non_max_suppression(found: Detections, iou_threshold: float) -> np.ndarray:
   """Drops a box that overlaps a better one of its class that is kept.
 
   Args:
-    boxes: [N, 4], yxyx edges in pixels.
-    scores: [N]; of equal ones the first is the better.
-    classes: [N] int.
+    found: N detections; of equal scores the first is the better.
     iou_threshold: a box goes if its IoU is larger.
 
   Returns:
     [K] int64, the boxes that are kept, best first.
   """
-  boxes, scores = _edges(boxes), np.asarray(scores)
+  boxes, scores = _edges(found.boxes), found.scores
   kept = np.zeros(len(boxes), bool)
-  for left in _of_each_class(classes):
+  for left in _of_each_class(found.labels):
     left = left[np.argsort(-scores[left], kind='stable')]
     while left.size:
       best, left = left[0], left[1:]
@@ -64,10 +63,9 @@ def non_max_suppression(boxes: np.ndarray, scores: np.ndarray,
   return _best_first(np.flatnonzero(kept), scores)
 
 
-def soft_nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, *,
-             method: str = 'linear', iou_threshold: float = 0.5,
-             sigma: float = 0.5, score_threshold: float = 0.001
-             ) -> tuple[np.ndarray, np.ndarray]:
+def soft_nms(found: Detections, *, method: str = 'linear',
+             iou_threshold: float = 0.5, sigma: float = 0.5,
+             score_threshold: float = 0.001) -> tuple[np.ndarray, Detections]:
   """Lowers the scores of boxes that overlap better ones of their class.
 
   Bodla et al., Soft-NMS (ICCV 2017), eq. 2 and 3: the best box left keeps its
@@ -75,27 +73,25 @@ def soft_nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, *,
   iou_threshold ('linear'), or s * exp(-IoU^2 / sigma) ('gaussian').
 
   Args:
-    boxes: [N, 4], yxyx edges in pixels.
-    scores: [N]; of equal ones the first is the better.
-    classes: [N] int.
+    found: N detections; of equal scores the first is the better.
     method: of inference_config.SOFT_NMS_METHODS.
     iou_threshold: of 'linear'.
     sigma: of 'gaussian'.
     score_threshold: a box is dropped once its score is below.
 
   Returns:
-    [K] int64, the boxes that are kept, and their new scores [K] in the dtype
-    of scores; best first, the lower index first of equal ones.
+    [K] int64, the boxes that are kept, and they with their new scores; best
+    first, the lower index first of equal ones.
 
   Raises:
     ValueError: no such method.
   """
   if method not in inference_config.SOFT_NMS_METHODS:
-    raise ValueError(f'method {method!r} is none of {inference_config.SOFT_NMS_METHODS}')
-  boxes, scores = _edges(boxes), np.asarray(scores)
-  final = np.full(len(boxes), -np.inf)
-  for left in _of_each_class(classes):
-    decayed = scores[left].astype(np.float64)
+    raise ValueError(f'method {method!r} is none of '
+                     f'{inference_config.SOFT_NMS_METHODS}')
+  boxes, final = _edges(found.boxes), np.full(len(found), -np.inf)
+  for left in _of_each_class(found.labels):
+    decayed = found.scores[left].astype(np.float64)
     while True:
       alive = decayed >= score_threshold
       left, decayed = left[alive], decayed[alive]
@@ -108,14 +104,13 @@ def soft_nms(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, *,
                   if method == 'linear' else np.exp(-iou ** 2 / sigma))
       decayed[best] = -np.inf
   kept = _best_first(np.flatnonzero(final > -np.inf), final)
-  return kept, _as_given(final[kept], scores)
+  return kept, dataclasses.replace(
+      found[kept], scores=_as_given(final[kept], found.scores))
 
 
-def box_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
-               voter_boxes: np.ndarray, voter_scores: np.ndarray,
-               voter_classes: np.ndarray, *, iou_threshold: float = 0.8,
-               scoring: str = 'identity', beta: float = 1.0
-               ) -> tuple[np.ndarray, np.ndarray]:
+def box_voting(found: Detections, voters: Detections, *,
+               iou_threshold: float = 0.8, scoring: str = 'identity',
+               beta: float = 1.0) -> Detections:
   """Moves each box to the mean of its voters, weighted by their scores.
 
   Gidaris and Komodakis, Multi-region CNN (ICCV 2015), 3.3. A voter has the
@@ -130,57 +125,53 @@ def box_voting(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray,
     quasi_sum            sum of p / n^beta
 
   Args:
-    boxes: [N, 4], yxyx edges in pixels: those that non-maximum suppression
-      kept.
-    scores: [N].
-    classes: [N] int.
-    voter_boxes: [V, 4], all detections, also the kept ones.
-    voter_scores: [V], 0 to 1.
-    voter_classes: [V] int.
+    found: those that non-maximum suppression kept.
+    voters: all detections, also the kept ones; scores 0 to 1.
     iou_threshold: least IoU of a voter.
     scoring: of inference_config.BOX_SCORINGS.
     beta: above 0; quasi_sum takes 0, too.
 
   Returns:
-    boxes [N, 4] and scores [N], in their order and dtypes. A box without
+    `found` with new boxes and scores, in their order and dtypes. A box without
     voters, or only with such of score 0, keeps both.
 
   Raises:
     ValueError: no such scoring, or a beta that it cannot use.
   """
   if scoring not in inference_config.BOX_SCORINGS:
-    raise ValueError(f'scoring {scoring!r} is none of {inference_config.BOX_SCORINGS}')
+    raise ValueError(f'scoring {scoring!r} is none of '
+                     f'{inference_config.BOX_SCORINGS}')
   if not (beta > 0 or beta == 0 and scoring == 'quasi_sum'):
     raise ValueError(f'beta is {beta}; {scoring} needs one above 0')
-  boxes, scores = np.asarray(boxes).reshape(-1, 4), np.asarray(scores)
-  classes, voter_classes = np.asarray(classes), np.asarray(voter_classes)
-  voter_boxes = _edges(voter_boxes)
-  voter_scores = np.asarray(voter_scores, np.float64)
-  new_boxes, new_scores = boxes.astype(np.float64), scores.astype(np.float64)
-  for own in _of_each_class(classes):
-    voters = np.flatnonzero(voter_classes == classes[own[0]])
-    iou = ious(boxes[own], voter_boxes[voters])
+  boxes, scores = _edges(found.boxes), found.scores.astype(np.float64)
+  for own in _of_each_class(found.labels):
+    others = voters[voters.labels == found.labels[own[0]]]
+    iou = ious(found.boxes[own], others.boxes)
     votes = may_vote(iou, iou_threshold)
-    weights = votes * voter_scores[voters]
-    found = weights.sum(1) > 0
-    own, iou, votes, weights = (x[found] for x in (own, iou, votes, weights))
-    new_boxes[own] = (weights @ voter_boxes[voters]
-                      / weights.sum(1, keepdims=True))
+    other_scores = others.scores.astype(np.float64)
+    weights = votes * other_scores
+    voted = np.flatnonzero(weights.sum(1) > 0)
+    own, iou, votes, weights = (
+        own[voted], iou[voted], votes[voted], weights[voted])
+    boxes[own] = (weights @ _edges(others.boxes)
+                  / weights.sum(1, keepdims=True))
     if scoring != 'identity':
-      new_scores[own] = _voted_scores(
-          voter_scores[voters], votes, iou, scoring, beta)
-  return _as_given(new_boxes, boxes), _as_given(new_scores, scores)
+      scores[own] = _voted_scores(other_scores, votes, iou, scoring, beta)
+  return dataclasses.replace(
+      found, boxes=_as_given(boxes, found.boxes),
+      scores=_as_given(scores, found.scores))
 
 
-def tighten(boxes: np.ndarray,
-            masks: mask_windows.MaskWindows) -> np.ndarray:
-  """Boxes [N, 4] that bound their masks, in the dtype of boxes.
+def tighten(found: Detections) -> Detections:
+  """Detections whose boxes bound their masks, which become windows.
 
   A box of an empty mask stays.
   """
-  boxes, bounds = np.asarray(boxes).reshape(-1, 4), masks.bounds()
-  return np.where(
-      _areas(bounds)[:, np.newaxis] > 0, bounds, boxes).astype(boxes.dtype)
+  windows = found.known_masks.windows()
+  bounds = windows.bounds()
+  boxes = np.where(_areas(bounds)[:, np.newaxis] > 0, bounds, found.boxes)
+  return dataclasses.replace(
+      found, boxes=boxes.astype(found.boxes.dtype), masks=windows)
 
 
 def _voted_scores(scores, votes, iou, scoring, beta):
@@ -198,10 +189,10 @@ def _voted_scores(scores, votes, iou, scoring, beta):
 
 
 def _edges(boxes):
-  return np.asarray(boxes, np.float64).reshape(-1, 4)
+  return np.array(boxes, np.float64).reshape(-1, 4)
 
 
-def _as_given(values, like):
+def _as_given(values, like) -> np.ndarray:
   """In the dtype of an argument; whole numbers had no room for a mean."""
   return values.astype(np.result_type(like, np.float32))
 
@@ -213,7 +204,6 @@ def _areas(boxes):
 
 def _of_each_class(classes) -> Iterator[np.ndarray]:
   """Indices [n] of each class, ascending."""
-  classes = np.asarray(classes)
   for label in np.unique(classes):
     yield np.flatnonzero(classes == label)
 

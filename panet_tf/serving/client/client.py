@@ -4,6 +4,7 @@ Over REST it needs no TensorFlow, so that it runs where only the server has a
 model.
 """
 
+import dataclasses
 import os
 import sys
 
@@ -18,6 +19,7 @@ from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 from panet_tf.serving.client import rest
 from panet_tf.serving.client import wire
+from panet_tf.structures import detections
 
 # What is sent, and the signature that takes it.
 MODES = {'base64': 'image_bytes', 'tensor': 'image_tensor'}
@@ -90,11 +92,9 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
       tqdm.tqdm.write(f'error: {path} and what follows: {e}', sys.stderr)
       break
     # The answer has category ids where a predictor has labels.
-    ids, index = np.unique(found['detection_classes'], return_inverse=True)
-    height, width, _ = image.shape
-    results += outputs.results(
-        dict(found, detection_classes=index + 1), os.path.basename(path),
-        height, width, ids.tolist())
+    ids, index = np.unique(found.labels, return_inverse=True)
+    results += dataclasses.replace(found, labels=index + 1).to_coco(
+        os.path.basename(path), ids.tolist())
     outputs.draw(image, found, names, score_threshold, pictures[path])
   files.write_json(os.path.join(output_dir, image_files.PREDICTIONS), results)
   print(f'{len(results)} detections in {len(paths) - len(failed)} of '
@@ -116,7 +116,7 @@ def _names(labels: str) -> dict[int, str]:
   return {category['id']: category['name'] for category in info.categories}
 
 
-def _ask(server, path, image, encoded, mode) -> dict[str, np.ndarray]:
+def _ask(server, path, image, encoded, mode) -> detections.Detections:
   """Detections of one image; see `wire.detections`."""
   inputs = image[np.newaxis] if mode == 'tensor' else encoded
   try:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from panet_tf.structures import detections as detections_lib
+
 MAX_ANSWER = 1 << 28  # Bytes; 100 masks of 1600 x 1600 as booleans fit.
 OUTPUTS = ('detection_boxes', 'detection_scores', 'detection_classes',
            'num_detections', 'detection_masks')
@@ -32,7 +34,7 @@ def one_line(text: str) -> str:
 
 
 def detections(outputs: Mapping[str, Any], height: int,
-               width: int) -> dict[str, np.ndarray]:
+               width: int) -> detections_lib.Detections:
   """Checks the answer for one image.
 
   Args:
@@ -41,8 +43,7 @@ def detections(outputs: Mapping[str, Any], height: int,
     width: of the image.
 
   Returns:
-    As `inference.detector.Detector.detect`, but detection_classes are
-    category ids of the data set, not labels.
+    Detections, whose labels are category ids of the data set.
 
   Raises:
     RefusedError: anything is missing or has another type or shape.
@@ -59,7 +60,8 @@ def detections(outputs: Mapping[str, Any], height: int,
     raise RefusedError(f'num_detections of the answer is {count} of {rows}')
   if 'detection_masks' in outputs:
     found['detection_masks'] = _masks(outputs, rows, height, width)
-  return {name: array[:count] for name, array in found.items()}
+  return detections_lib.Detections.from_outputs(
+      dict(found, num_detections=count), (height, width))
 
 
 def _masks(outputs, rows, height, width):

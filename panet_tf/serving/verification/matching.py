@@ -5,12 +5,18 @@ IoUs that rounding does not disturb. No TensorFlow.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_utils
 from scipy import optimize
 
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 from panet_tf.structures import paste_masks
+
+Detections = detections.Detections
 
 _SAME_PLACE = 0.5  # Least box IoU of two views of one object.
 # Nearly the same box twice: scores say which is which, not the last bits.
@@ -38,29 +44,24 @@ class Pairs:
   figures: dict[str, np.ndarray]
 
 
-def measure(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
-            height: int, width: int) -> Pairs:
+def measure(reference: Detections, exported: Detections) -> Pairs:
   """Pairs the detections of an image and measures every pair.
 
   Args:
     reference: the checkpoint's, see `verify.compare`.
     exported: the export's.
-    height: int, of the image.
-    width: int, of the image.
   """
   same, changed = pair(reference, exported)
-  sides = [{key: value[index] for key, value in detections.items()}
-           for detections, index in zip((reference, exported), same.T)]
-  boxes, scores = ([side[key].astype(np.float64) for side in sides]
-                   for key in ('detection_boxes', 'detection_scores'))
+  sides = reference[same[:, 0]], exported[same[:, 1]]
+  boxes, scores = ([getattr(side, name).astype(np.float64) for side in sides]
+                   for name in ('boxes', 'scores'))
   figures = {
       'score': np.abs(scores[0] - scores[1]),
       'box_pixels': np.abs(boxes[0] - boxes[1]).max(1, initial=0),
       'box_iou': np.diagonal(box_ious(*boxes))}
-  if 'detection_masks' in reference:
-    figures['mask_iou'] = mask_ious(*sides, height, width)
-  return Pairs([d['detection_scores'] for d in (reference, exported)],
-               same, changed, figures)
+  if reference.masks is not None:
+    figures['mask_iou'] = mask_ious(*sides)
+  return Pairs([reference.scores, exported.scores], same, changed, figures)
 
 
 def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -76,7 +77,10 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   """
   boxes = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
   others = np.asarray(others, np.float64).reshape(1, -1, 4)
-  area = lambda low, high: np.maximum(high - low, 0).prod(-1)
+
+  def area(low, high):
+    return np.maximum(high - low, 0).prod(-1)
+
   overlap = area(np.maximum(boxes[..., :2], others[..., :2]),
                  np.minimum(boxes[..., 2:], others[..., 2:]))
   union = (area(boxes[..., :2], boxes[..., 2:])
@@ -85,8 +89,8 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   return np.where(union > _SPECK, overlap / np.maximum(union, _SPECK), near)
 
 
-def pair(reference: dict[str, np.ndarray],
-         exported: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def pair(reference: Detections,
+         exported: Detections) -> tuple[np.ndarray, np.ndarray]:
   """Pairs detections one to one.
 
   The pairs of one class have the greatest sum of box IoU - 0.1 * score
@@ -101,13 +105,11 @@ def pair(reference: dict[str, np.ndarray],
     Pairs of one class [P, 2] and of two classes [Q, 2]: indices of a reference
     detection and of an exported one.
   """
-  ious = box_ious(reference['detection_boxes'], exported['detection_boxes'])
+  ious = box_ious(reference.boxes, exported.boxes)
   apart = np.abs(np.subtract.outer(
-      reference['detection_scores'].astype(np.float64),
-      exported['detection_scores']))
+      reference.scores.astype(np.float64), exported.scores))
   likeness = np.where(ious >= _SAME_PLACE, ious - _SCORE_WEIGHT * apart, 0)
-  one_class = np.equal.outer(
-      reference['detection_classes'], exported['detection_classes'])
+  one_class = np.equal.outer(reference.labels, exported.labels)
   same = _assign(likeness * one_class)
   likeness[same[:, 0]] = 0
   likeness[:, same[:, 1]] = 0
@@ -121,8 +123,7 @@ def _assign(likeness):
   return np.stack([rows[found], columns[found]], axis=1)
 
 
-def mask_ious(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
-              height: int, width: int) -> np.ndarray:
+def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
   """Mask IoU of detection i with detection i.
 
   Masks of boxes within 0.05 px of each other are compared cell by cell in the
@@ -132,34 +133,39 @@ def mask_ious(reference: dict[str, np.ndarray], exported: dict[str, np.ndarray],
   0.5 may be either.
 
   Args:
-    reference: P detections, masks [P, M, M] probabilities.
-    exported: P detections, masks [P, M, M], or [P, height, width] bool.
-    height: int, of the image.
-    width: int, of the image.
+    reference: P detections with `BoxMasks`.
+    exported: P detections with `BoxMasks` or `ImageMasks`.
 
   Returns:
     [P] float64; 1 where both masks are empty.
   """
-  masks, others = (d['detection_masks'] for d in (reference, exported))
-  boxes, other_boxes = (d['detection_boxes'] for d in (reference, exported))
+  masks, boxes = _in_boxes(reference).probabilities, reference.boxes
   may, must = 0.5 - _ROUNDING, 0.5 + _ROUNDING
-  whole = others.dtype == bool
-  ious = np.zeros(len(masks))
-  still = np.abs(boxes - other_boxes).max(1, initial=0) <= _STILL
+  ious, others = np.zeros(len(masks)), exported.known_masks
+  whole = isinstance(others, image_masks.ImageMasks)
+  still = np.abs(boxes - exported.boxes).max(1, initial=0) <= _STILL
   if not whole:
-    cells = others[still] >= 0.5
+    # However they are pasted in the end.
+    others = dataclasses.replace(_in_boxes(exported), legacy=False)
+    cells = others.probabilities[still] >= 0.5
     most, least = masks[still] >= may, masks[still] >= must
     ious[still] = _ratio((most & cells).sum((1, 2)),
                          (least | cells).sum((1, 2)))
   for i in np.flatnonzero(~still | whole):
-    paste = lambda j, mask, box, t: paste_masks.encode_masks(
-        mask[j:j + 1], box[j:j + 1], height, width, t)[0]
-    pixels = (mask_utils.encode(np.asfortranarray(others[i], np.uint8))
-              if whole else paste(i, others, other_boxes, 0.5))
-    most, least = (paste(i, masks, boxes, t) for t in (may, must))
-    ious[i] = _ratio(mask_utils.area(mask_utils.merge([most, pixels], True)),
-                     mask_utils.area(mask_utils.merge([least, pixels])))
+    pixels: Any = others[i].rles()
+    most, least = (
+        paste_masks.encode_masks(
+            masks[[i]], boxes[[i]], *reference.image_size, t)
+        for t in (may, must))
+    ious[i] = _ratio(mask_utils.area(mask_utils.merge(most + pixels, True)),
+                     mask_utils.area(mask_utils.merge(least + pixels)))
   return ious
+
+
+def _in_boxes(found) -> box_masks.BoxMasks:
+  """The masks of detections that must have such."""
+  assert isinstance(found.masks, box_masks.BoxMasks)
+  return found.masks
 
 
 def _ratio(overlap, union):

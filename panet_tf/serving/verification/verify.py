@@ -122,10 +122,9 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
   side reaches it, the best 20 of each image are compared instead.
 
   Args:
-    reference: the checkpoint; `detect(image)` gives detection_boxes [N, 4] yxyx
-      in original pixels, detection_scores [N], detection_classes [N] labels
-      and perhaps detection_masks [N, M, M], probabilities in their box.
-    exported: the same; its masks may be [N, H, W] bool.
+    reference: the checkpoint; `detect(image)` gives `Detections`, masks as
+      probabilities in the frames of the boxes.
+    exported: the same; its masks may be images.
     images: [H, W, 3] uint8 each.
     tolerance: what counts as matched.
     threshold: least score that is compared.
@@ -133,7 +132,7 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
 
   Raises:
     ExportMismatch: outputs that cannot be compared: a number that is not
-      finite, arrays that do not fit, masks on one side only; or no image.
+      finite, masks on one side only; or no image.
   """
   if not len(images):
     raise ExportMismatch('--verify_images has no image to compare')
@@ -144,10 +143,10 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
     sides = [_checked(side.detect(image), f'{whose} on {name}')
              for side, whose in ((reference, 'checkpoint'),
                                  (exported, 'export'))]
-    if ('detection_masks' in sides[0]) != ('detection_masks' in sides[1]):
+    if (sides[0].masks is None) != (sides[1].masks is None):
       raise ExportMismatch(
           f'{name}: only one of checkpoint and export gives detection_masks')
-    measured.append(matching.measure(*sides, *image.shape[:2]))
+    measured.append(matching.measure(*sides))
   return _summarize(measured, names, tolerance, threshold)
 
 
@@ -189,17 +188,15 @@ def _within(value, limit, key):
   return value <= limit if key in _AT_MOST else value >= limit
 
 
-def _checked(detections, where):
-  """Detections as arrays, or ExportMismatch."""
-  detections = {key: np.asarray(value) for key, value in detections.items()}
-  count = len(detections['detection_scores'])
-  for key, value in detections.items():
-    if len(value) != count:
-      raise ExportMismatch(f'{where}: {key} has {len(value)} rows and '
-                           f'detection_scores {count}')
-    if not np.isfinite(value).all():
-      raise ExportMismatch(f'{where}: {key} has a number that is not finite')
-  return detections
+def _checked(found, where):
+  """The same detections; ExportMismatch for a number that is none."""
+  cells = getattr(found.masks, 'probabilities', 0)  # Else they are booleans.
+  for name, values in (
+      ('boxes', found.boxes), ('scores', found.scores), ('masks', cells)):
+    if not np.isfinite(values).all():
+      raise ExportMismatch(
+          f'{where}: detection_{name} has a number that is not finite')
+  return found
 
 
 def _summarize(measured, names, tolerance, threshold):
@@ -209,7 +206,8 @@ def _summarize(measured, names, tolerance, threshold):
   if not any(side.any() for sides in shown for side in sides):
     compared = f'no score reaches {threshold:g}: best {_BEST} of each image'
     shown = [_best(image.scores) for image in measured]
-  found = [_of_image(*each, tolerance) for each in zip(measured, shown)]
+  found = [_of_image(*each, tolerance) for each in zip(
+      measured, shown, strict=True)]
   values, worst = {}, {}
   for name in _SHARES:
     hits, of = np.array([image[name] for image in found]).reshape(-1, 2).T
@@ -239,7 +237,8 @@ def _best(scores):
 
 def _of_image(pairs, shown, tolerance):
   """Shares of one image as (hits, of), and figures of the pairs shown."""
-  sides = [side[index] for side, index in zip(shown, pairs.same.T)]
+  sides = [side[index] for side, index in zip(
+      shown, pairs.same.T, strict=True)]
   kept = sides[0] | sides[1]
   good = np.ones(len(kept), bool)
   for key, value in pairs.figures.items():

@@ -14,6 +14,8 @@ from panet_tf import errors
 from panet_tf.inference import preprocessing
 from panet_tf.inference.exported import model_info
 from panet_tf.inference.exported import runtimes
+from panet_tf.structures import image_masks
+from tests.support import graph_outputs
 
 _KINDS = {'tiny_tflite': runtimes.LiteRTPredictor,
           'tiny_onnx': runtimes.OnnxPredictor,
@@ -30,45 +32,39 @@ def test_an_export_detects_what_its_checkpoint_does(opened, reference, images):
   assert opened.categories == reference.categories
   for image in images:
     ours, theirs = opened.detect(image), reference.detect(image)
-    assert list(ours) == list(theirs)
-    assert len(theirs['detection_scores'])
-    np.testing.assert_array_equal(
-        ours['detection_classes'], theirs['detection_classes'])
-    for key, tolerance in (('scores', 1e-4), ('boxes', 0.05)):
-      key = f'detection_{key}'
-      np.testing.assert_allclose(ours[key], theirs[key], rtol=0, atol=tolerance)
-    for key in ('boxes', 'scores', 'classes'):
-      key = f'detection_{key}'
-      assert ours[key].dtype == theirs[key].dtype
-      assert ours[key].shape == theirs[key].shape
-    masks = ours['detection_masks']
+    assert len(theirs) and ours.image_size == theirs.image_size
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_allclose(ours.scores, theirs.scores, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(ours.boxes, theirs.boxes, rtol=0, atol=0.05)
+    for name in ('boxes', 'scores', 'labels'):
+      assert getattr(ours, name).dtype == getattr(theirs, name).dtype
     if opened.info.full_image_masks:
-      assert masks.dtype == bool
-      assert masks.shape == (len(ours['detection_scores']), *image.shape[:2])
+      assert isinstance(ours.masks, image_masks.ImageMasks)
     else:
       np.testing.assert_allclose(
-          masks, theirs['detection_masks'], rtol=0, atol=1e-3)
+          ours.masks.probabilities, theirs.masks.probabilities, rtol=0,
+          atol=1e-3)
 
 
-def test_a_call_gives_masks_of_the_image(opened, reference, images):
+def test_masks_in_the_image_are_the_checkpoint_s(opened, reference, images):
   image = images[2]
-  ours, theirs = opened(image), reference(image)
-  masks = ours['detection_masks'], theirs['detection_masks']
+  masks = [model(image).masks.images() for model in (opened, reference)]
   assert masks[0].dtype == bool and masks[0].shape == masks[1].shape
+  assert masks[0].shape[1:] == image.shape[:2]
   assert (masks[0] != masks[1]).mean() < 1e-3
   assert masks[1].any()
 
 
 def test_the_threshold_leaves_detections_out(opened, images):
   everything = opened.detect(images[0])
-  threshold = float(np.sort(everything['detection_scores'])[4])
-  found = opened.detect(images[0], threshold)
-  keep = everything['detection_scores'] >= threshold
+  threshold = float(np.sort(everything.scores)[4])
+  found = graph_outputs.of(opened.detect(images[0], threshold))
+  keep = everything.scores >= threshold
   assert keep.any() and not keep.all()
-  for key, value in found.items():
-    np.testing.assert_array_equal(value, everything[key][keep])
+  for key, value in graph_outputs.of(everything[keep]).items():
+    np.testing.assert_array_equal(found[key], value)
   none = opened(images[0], 2.0)
-  assert none['detection_masks'].shape == (0, *images[0].shape[:2])
+  assert none.masks.images().shape == (0, *images[0].shape[:2])
 
 
 @pytest.mark.parametrize('image', [
@@ -123,10 +119,9 @@ def _stub_onnx(path, info, batch_size='batch', **outputs):
 def test_category_ids_become_labels_and_empty_rows_go(tmp_path):
   path = _stub_onnx(tmp_path / 'm.onnx', _info().to_json())
   found = runtimes.OnnxPredictor(path).detect(_IMAGE)
-  assert found.keys() == {'detection_boxes', 'detection_scores',
-                          'detection_classes'}
-  assert found['detection_classes'].tolist() == [2, 1]
-  assert found['detection_boxes'].tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+  assert found.masks is None
+  assert found.labels.tolist() == [2, 1]
+  assert found.boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
 def test_a_category_that_no_one_knows_is_named(tmp_path):
@@ -139,7 +134,7 @@ def test_a_category_that_no_one_knows_is_named(tmp_path):
 def test_a_file_of_fixed_batch_size_gets_that_many_images(tmp_path):
   path = _stub_onnx(tmp_path / 'm.onnx', _info().to_json(), batch_size=3)
   # ONNX Runtime refuses inputs of another shape.
-  assert len(runtimes.OnnxPredictor(path).detect(_IMAGE)['detection_scores'])
+  assert len(runtimes.OnnxPredictor(path).detect(_IMAGE))
 
 
 def test_a_saved_model_of_fixed_batch_size_gets_that_many_images(tmp_path):
@@ -159,7 +154,7 @@ def test_a_saved_model_of_fixed_batch_size_gets_that_many_images(tmp_path):
   folder = str(tmp_path / 'model')
   tf.saved_model.save(stub, folder, {'image_tensor': stub.image_tensor})
   found = runtimes.SavedModelPredictor(folder).detect(_IMAGE)
-  assert found['detection_classes'].tolist() == [2, 1]
+  assert found.labels.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize('info,message', [

@@ -1,5 +1,6 @@
 """Copies and models put together, beside one run of one model."""
 
+import dataclasses
 import json
 import shutil
 
@@ -18,7 +19,11 @@ from panet_tf.inference.suite import merging
 from panet_tf.inference.suite import stages
 from panet_tf.inference.suite import views as views_lib
 from panet_tf.inference.suite import voting
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import mask_windows
 from panet_tf.training import loop
+from tests.support import graph_outputs
 from tests.support import predicted_metrics
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
@@ -75,9 +80,10 @@ def _rule(run):
 
 
 def _assert_same(found, wanted):
-  assert found.keys() == wanted.keys()
-  assert len(wanted['detection_scores'])
-  for key, value in wanted.items():
+  assert len(wanted) and found.image_size == wanted.image_size
+  assert isinstance(found.masks, type(wanted.masks))
+  found = graph_outputs.of(found)
+  for key, value in graph_outputs.of(wanted).items():
     assert found[key].dtype == value.dtype
     np.testing.assert_array_equal(found[key], value, key)
 
@@ -144,16 +150,14 @@ def test_two_models_are_the_mean_over_the_firsts_proposals(
   scores = sum(np.float64(scores) for _, scores in classified) / 3
   wanted = stages.Suppression(members[0].params.task.model)(
       boxes, np.float32(scores), view)
-  masks = sum(np.float64(part.segment(f, wanted['boxes'], wanted['classes']))
+  masks = sum(np.float64(part.segment(f, wanted.boxes, wanted.labels))
               for part, f in zip(parts[:2], features[:2])) / 2
-  found = _open(runs).detect(image)
+  found = _open([tiny_run, other_run, box_run]).detect(image)
+  np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=0, atol=1e-4)
+  np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-6)
+  np.testing.assert_array_equal(found.labels, wanted.labels)
   np.testing.assert_allclose(
-      found['detection_boxes'], wanted['boxes'], rtol=0, atol=1e-4)
-  np.testing.assert_allclose(
-      found['detection_scores'], wanted['scores'], rtol=0, atol=1e-6)
-  np.testing.assert_array_equal(found['detection_classes'], wanted['classes'])
-  np.testing.assert_allclose(
-      found['detection_masks'], masks, rtol=0, atol=1e-5)
+      found.masks.probabilities, masks, rtol=0, atol=1e-5)
 
 
 def test_masks_of_copies_are_averaged(tiny_run, images):
@@ -165,10 +169,10 @@ def test_masks_of_copies_are_averaged(tiny_run, images):
   views = views_lib.Augmentation((1, 1.5), flip=True).views(
       image.shape[:2], _rule(run))
   assert len(views) == 4
-  masks = [part.segment(part.features(image, view), found['detection_boxes'],
-                        found['detection_classes']) for view in views]
+  masks = [part.segment(part.features(image, view), found.boxes, found.labels)
+           for view in views]
   assert np.ptp(masks, 0).max() > 0.1  # The copies do differ.
-  np.testing.assert_allclose(found['detection_masks'], np.mean(
+  np.testing.assert_allclose(found.masks.probabilities, np.mean(
       np.float64(masks), 0), rtol=0, atol=1e-4)
 
 
@@ -186,9 +190,7 @@ def test_saving_memory_changes_nothing(
   # Each for boxes, and the one with masks for those.
   assert len(loads) == (3 if 'one_model_at_a_time' in options else 2)
   for one, other in zip(found, wanted):
-    assert np.array_equal(
-        one.pop('detection_masks').images(90, 120),
-        other.pop('detection_masks').images(90, 120))
+    assert isinstance(one.masks, mask_windows.MaskWindows)
     _assert_same(one, other)
 
 
@@ -199,7 +201,7 @@ def test_images_of_several_sizes_are_each_as_alone(tiny_run, images):
 
 
 def _suite_by_hand(run, image):
-  """Boxes of each copy's detections, their voters and their masks."""
+  """Each copy's detections with masks, and their voters."""
   member = runs_lib.Run.read(run)
   part = stages.Stages.from_run(member)
   config = member.model_config
@@ -209,13 +211,14 @@ def _suite_by_hand(run, image):
     features = part.features(image, view)
     classified = part.classify(features, part.propose(features))
     threshold = config.detection_generator.pre_nms_score_threshold
-    voters.append(merging.candidates(*classified, threshold))
-    sources.append(merging.Boxes(
-        **stages.Suppression(config)(*classified, view)))
+    voters.append(merging.candidates(*classified, threshold, view.image_size))
+    sources.append(stages.Suppression(config)(*classified, view))
     masks.append(part.segment(
-        features, sources[-1].boxes, sources[-1].classes))
-  return (merging.Boxes.concatenate(sources),
-          merging.Boxes.concatenate(voters), np.concatenate(masks))
+        features, sources[-1].boxes, sources[-1].labels))
+  union = detections.Detections.concatenate(sources)
+  union.masks = box_masks.BoxMasks(
+      np.concatenate(masks), union.boxes, union.image_size)
+  return union, detections.Detections.concatenate(voters)
 
 
 def test_the_whole_suite_step_by_step(tiny_run, images):
@@ -223,34 +226,29 @@ def test_the_whole_suite_step_by_step(tiny_run, images):
   options = dict(flip=True, box_voting=True, box_voting_iou=0.6,
                  mask_voting=True, tighten_boxes=True, max_detections=7)
   found = _open(tiny_run, **options).detect(image)
-  union, crowd, masks = _suite_by_hand(tiny_run, image)
-  kept = voting.non_max_suppression(
-      union.boxes, union.scores, union.classes, 0.5)[:7]
+  union, crowd = _suite_by_hand(tiny_run, image)
+  kept = voting.non_max_suppression(union, 0.5)[:7]
   best = union[kept]
-  boxes, scores = voting.box_voting(
-      best.boxes, best.scores, best.classes, crowd.boxes, crowd.scores,
-      crowd.classes, iou_threshold=0.6, scoring='identity', beta=1.0)
-  windows = mask_voting.mask_voting(
-      union.boxes, union.scores, union.classes, masks, kept,
-      height=image.shape[0], width=image.shape[1])
-  tight = voting.tighten(np.float32(boxes), windows)
-  assert not np.array_equal(boxes, best.boxes)
-  assert not np.array_equal(tight, np.float32(boxes))
+  voted = voting.box_voting(
+      best, crowd, iou_threshold=0.6, scoring='identity', beta=1.0)
+  windows = mask_voting.mask_voting(union, kept)
+  tight = voting.tighten(dataclasses.replace(
+      voted, boxes=np.float32(voted.boxes), masks=windows)).boxes
+  assert not np.array_equal(voted.boxes, best.boxes)
+  assert not np.array_equal(tight, np.float32(voted.boxes))
   # The best 7 of all are among the best 7 of each copy.
-  np.testing.assert_array_equal(found['detection_scores'], np.float32(scores))
-  np.testing.assert_array_equal(found['detection_boxes'], tight)
-  np.testing.assert_array_equal(
-      found['detection_masks'].images(*image.shape[:2]),
-      windows.images(*image.shape[:2]))
+  np.testing.assert_array_equal(found.scores, voted.scores)
+  np.testing.assert_array_equal(found.boxes, tight)
+  np.testing.assert_array_equal(found.masks.images(), windows.images())
 
 
 def test_scores_that_voting_changes_are_in_order(tiny_run, images):
   found = _open(tiny_run, flip=True, box_voting=True, box_voting_iou=0.3,
                 box_voting_scoring='average').detect(images[0])
-  scores = found['detection_scores']
+  scores = found.scores
   assert np.all(np.diff(scores) <= 0) and len(np.unique(scores)) > 3
   plain = _open(tiny_run, flip=True).detect(images[0])
-  assert not np.array_equal(scores, plain['detection_scores'])
+  assert not np.array_equal(scores, plain.scores)
 
 
 @pytest.mark.parametrize('method', ['linear', 'gaussian'])
@@ -259,15 +257,14 @@ def test_soft_nms_keeps_what_suppression_drops(
   image = images[0]
   hard = reference.detect(image)
   soft = _open(tiny_run, soft_nms=method, max_detections=50).detect(image)
-  assert len(soft['detection_scores']) > len(hard['detection_scores'])
-  assert soft['detection_scores'][0] == hard['detection_scores'][0]
-  assert np.all(np.diff(soft['detection_scores']) <= 0)
-  assert len(soft['detection_masks']) == len(soft['detection_boxes'])
+  assert len(soft) > len(hard)
+  assert soft.scores[0] == hard.scores[0]
+  assert np.all(np.diff(soft.scores) <= 0)
 
 
 def test_thresholds_are_those_asked_for(tiny_run, reference, images):
   plain = reference.detect(images[0])
-  scores = plain['detection_scores']
+  scores = plain.scores
   threshold = float(scores[4])
   for count, options in ((3, {'max_detections': 3}), (4, {}), (4, {
       'scales': [1]})):
@@ -275,9 +272,10 @@ def test_thresholds_are_those_asked_for(tiny_run, reference, images):
         images[0])
     # Another number of rows may round the products of the mask head otherwise.
     np.testing.assert_allclose(
-        found.pop('detection_masks'), plain['detection_masks'][:count],
+        found.masks.probabilities, plain.masks.probabilities[:count],
         rtol=0, atol=1e-5)
-    _assert_same(found, {key: plain[key][:count] for key in found})
+    found.masks = plain.masks[:count]
+    _assert_same(found, plain[:count])
 
 
 @pytest.mark.parametrize('options,reason', [

@@ -4,21 +4,30 @@ import numpy as np
 import pytest
 
 from panet_tf.inference.suite import mask_voting
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 
 pytestmark = pytest.mark.filterwarnings('error')
 
-_HEIGHT, _WIDTH = 24, 31
-_SIZE = dict(height=_HEIGHT, width=_WIDTH)
+_SIZE = _HEIGHT, _WIDTH = 24, 31
 
 
-def _vote(boxes, scores, classes, masks, kept, **options):
-  """Full images of the voted masks."""
+def _vote(boxes, scores, classes, masks, kept, size=_SIZE, **options):
+  """Full images of the voted masks; `masks` are probabilities, or `Masks`."""
+  if isinstance(masks, np.ndarray):
+    masks = box_masks.BoxMasks(masks, boxes, size)
   voted = mask_voting.mask_voting(
-      boxes, scores, classes, masks, kept, **{**_SIZE, **options})
+      detections.Detections(boxes, np.asarray(scores),
+                            np.asarray(classes, np.int64), size, masks),
+      kept, **options)
   assert isinstance(voted, mask_windows.MaskWindows)
-  size = [{**_SIZE, **options}[key] for key in _SIZE]
-  return voted.images(*size)
+  return voted.images()
+
+
+def _pasted(masks, boxes):
+  return box_masks.BoxMasks(masks, boxes, _SIZE).windows()
 
 
 def _sample(mask, box, row, column):
@@ -74,7 +83,7 @@ def _random(seed, count=24, size=5):
 # Rows of 4 pixels: `a` has 4 columns, `b` 3, `c` 2.
 _A, _B, _C = (np.arange(6) < columns for columns in (4, 3, 2))
 _DRAWN = np.stack([np.tile(row, (4, 1)) for row in (_A, _B, _C)])
-_DRAWN_SIZE = dict(height=4, width=6)
+_DRAWN_SIZE = 4, 6
 
 
 @pytest.mark.parametrize('scores, classes, iou_threshold, wanted', [
@@ -89,10 +98,10 @@ _DRAWN_SIZE = dict(height=4, width=6)
     ([0.0] * 3, [1, 1, 1], 0.5, _A),         # No weights: it stays.
 ])
 def test_votes_of_drawn_masks(scores, classes, iou_threshold, wanted):
-  windows = mask_windows.MaskWindows.from_images(_DRAWN)
-  for masks in (_DRAWN, windows):
-    voted = _vote(np.zeros([3, 4]), scores, classes, masks, [0],
-                  iou_threshold=iou_threshold, **_DRAWN_SIZE)
+  images = image_masks.ImageMasks(_DRAWN)
+  for masks in (images, images.windows()):
+    voted = _vote(np.zeros([3, 4]), scores, classes, masks, [0], _DRAWN_SIZE,
+                  iou_threshold=iou_threshold)
     np.testing.assert_array_equal(voted, [np.tile(wanted, (4, 1))])
 
 
@@ -148,13 +157,13 @@ def test_probabilities_equal_the_slow_twin(seed, iou_threshold):
 @pytest.mark.parametrize('seed', range(4))
 def test_binary_masks_equal_the_slow_twin(seed, iou_threshold):
   boxes, scores, classes, masks = _random(seed)
-  tight = mask_windows.MaskWindows.from_boxes(masks, boxes, _HEIGHT, _WIDTH)
-  images = tight.images(_HEIGHT, _WIDTH)
+  tight = _pasted(masks, boxes)
+  images = tight.images()
   # One that does not overlap has an IoU of 0, and no vote for that.
   means = _slow_means(scores, classes, images, range(24),
                       max(iou_threshold, 1e-9))
-  loose = mask_windows.MaskWindows(np.zeros([24, 2]), list(images))
-  for kind in (images, tight, loose):
+  loose = mask_windows.MaskWindows(np.zeros([24, 2]), list(images), _SIZE)
+  for kind in (image_masks.ImageMasks(images), tight, loose):
     voted = _vote(boxes, scores, classes, kind, np.arange(24),
                   iou_threshold=iou_threshold)
     np.testing.assert_array_equal(voted, means >= 0.5)
@@ -166,8 +175,7 @@ def test_a_lone_mask_is_what_is_pasted():
   masks[2], masks[3, 1, 2] = 0.5, np.nan
   boxes[4] = [np.nan, 0, 9, 9]
   voted = _vote(boxes, scores, np.arange(24), masks, np.arange(24))
-  pasted = mask_windows.MaskWindows.from_boxes(masks, boxes, _HEIGHT, _WIDTH)
-  np.testing.assert_array_equal(voted, pasted.images(_HEIGHT, _WIDTH))
+  np.testing.assert_array_equal(voted, _pasted(masks, boxes).images())
   assert voted[2].any()
 
 
@@ -177,8 +185,8 @@ def test_equal_scores_tie_whatever_they_are():
   masks[:, :, :3] = True
   masks[:5, :, 3] = True
   for score in (0.1, 0.3, 0.7):
-    voted = _vote(np.zeros([10, 4]), np.full(10, score), np.ones(10), masks,
-                  [0, 9], **_DRAWN_SIZE)
+    voted = _vote(np.zeros([10, 4]), np.full(10, score), np.ones(10),
+                  image_masks.ImageMasks(masks), [0, 9], _DRAWN_SIZE)
     np.testing.assert_array_equal(voted, masks[[0, 0]])
 
 
@@ -188,30 +196,20 @@ def test_more_masks_than_pycocotools_counts_at_once():
   boxes = np.concatenate([low, low + 8], 1)
   voted = _vote(boxes, np.ones(600), np.arange(600), np.ones([600, 2, 2]),
                 np.arange(600))
-  pasted = mask_windows.MaskWindows.from_boxes(
-      np.ones([600, 2, 2]), boxes, _HEIGHT, _WIDTH)
-  np.testing.assert_array_equal(voted, pasted.images(_HEIGHT, _WIDTH))
+  np.testing.assert_array_equal(
+      voted, _pasted(np.ones([600, 2, 2]), boxes).images())
 
 
 def test_an_empty_mask_stays_empty():
   masks = np.zeros([2, 5, 5], np.float32)
   masks[1] = 1
-  voted = mask_voting.mask_voting(
-      [[0, 0, 9, 9]] * 2, [0.9, 0.8], [1, 1], masks, [0], **_SIZE)
-  assert voted.crops[0].shape == (0, 0)
+  assert not _vote(
+      np.float32([[0, 0, 9, 9]] * 2), [0.9, 0.8], [1, 1], masks, [0]).any()
 
 
 @pytest.mark.parametrize('masks', [
-    np.zeros([0, 28, 28], np.float32), np.zeros([0, _HEIGHT, _WIDTH], bool),
-    mask_windows.MaskWindows(np.zeros([0, 2]), [])])
+    np.zeros([0, 28, 28], np.float32),
+    image_masks.ImageMasks(np.zeros([0, _HEIGHT, _WIDTH], bool)),
+    mask_windows.MaskWindows(np.zeros([0, 2]), [], _SIZE)])
 def test_nothing_gives_nothing(masks):
-  assert not len(mask_voting.mask_voting(
-      np.zeros([0, 4]), [], [], masks, [], **_SIZE))
-
-
-def test_masks_of_another_image_are_refused():
-  for masks, message in ((np.zeros([2, 9, 9], bool), 'not \\(24, 31\\)'),
-                         (np.zeros([2, 9]), 'not \\[N, M, M\\]'),
-                         (np.zeros([3, 9, 9]), '3 masks but 2 boxes')):
-    with pytest.raises(ValueError, match=message):
-      _vote(np.zeros([2, 4]), [1, 1], [1, 1], masks, [0])
+  assert not len(_vote(np.zeros([0, 4]), [], [], masks, []))

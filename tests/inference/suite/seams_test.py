@@ -6,7 +6,9 @@ import pytest
 
 from panet_tf.inference.suite import seams
 from panet_tf.inference.suite import tiles
-from panet_tf.structures import mask_windows
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 
 _SIZE = (180, 260)
 _TILES = tiles.tile_boxes(*_SIZE, 64, 24)  # 1 pixel is near an edge.
@@ -15,17 +17,16 @@ _TILES = tiles.tile_boxes(*_SIZE, 64, 24)  # 1 pixel is near an edge.
 def _found(masks, scores, classes):
   """Detections of a tile from masks [N, H, W] bool."""
   order = np.argsort(-np.asarray(scores), kind='stable')
-  windows = mask_windows.MaskWindows.from_images(masks[order])
-  return {'detection_boxes': windows.bounds().astype(np.float32),
-          'detection_scores': np.float32(scores)[order],
-          'detection_classes': np.int32(classes)[order],
-          'detection_masks': windows}
+  windows = image_masks.ImageMasks(masks[order]).windows()
+  return detections.Detections(
+      windows.bounds().astype(np.float32), np.float32(scores)[order],
+      np.int32(classes)[order], masks.shape[1:], windows)
 
 
 def _merged(of_tile):
   """Merges what `of_tile` gives for each tile."""
   return seams.merge(
-      [tiles.in_image(of_tile(tile), tile) for tile in _TILES], _TILES, *_SIZE)
+      [tiles.in_image(of_tile(tile), tile, _SIZE) for tile in _TILES], _TILES)
 
 
 def _iou(masks, others):
@@ -71,11 +72,10 @@ def test_a_model_that_errs_gives_every_object_once(seed):
   objects = _nuclei(rng)
   classes = rng.integers(1, 3, len(objects))
   found = _merged(_errs(objects, classes, rng))
-  iou = _iou(objects, found['detection_masks'].images(*_SIZE))
-  assert len(found['detection_scores']) == len(objects)
+  iou = _iou(objects, found.masks.images())
+  assert len(found) == len(objects)
   np.testing.assert_array_equal((iou > 0.5).sum(1), 1)
-  np.testing.assert_array_equal(
-      found['detection_classes'][iou.argmax(1)], classes)
+  np.testing.assert_array_equal(found.labels[iou.argmax(1)], classes)
 
 
 def _slow_merge(of_tile):
@@ -83,13 +83,11 @@ def _slow_merge(of_tile):
   pieces = []
   for number, (y1, x1, y2, x2) in enumerate(_TILES):
     found = of_tile(_TILES[number])
-    for i, box in enumerate(found['detection_boxes']):
+    for i, box in enumerate(found.boxes):
       mask = np.zeros(_SIZE, bool)
-      mask[y1:y2, x1:x2] = found['detection_masks'][[i]].images(
-          y2 - y1, x2 - x1)[0]
-      pieces.append((number, box + [y1, x1, y1, x1], mask,
-                     found['detection_scores'][i],
-                     found['detection_classes'][i]))
+      mask[y1:y2, x1:x2] = found.masks[[i]].images()[0]
+      pieces.append((number, box + [y1, x1, y1, x1], mask, found.scores[i],
+                     found.labels[i]))
   pieces = [piece for piece in pieces if piece[2].any()]
 
   def uncut(box, tile):
@@ -146,9 +144,8 @@ def test_merging_is_its_three_rules(seed):
   given = {tuple(tile): of_tile(tile) for tile in _TILES}
   found = _merged(lambda tile: given[tuple(tile)])
   scores, masks = _slow_merge(lambda tile: given[tuple(tile)])
-  np.testing.assert_array_equal(found['detection_scores'], scores)
-  np.testing.assert_array_equal(
-      found['detection_masks'].images(*_SIZE), masks)
+  np.testing.assert_array_equal(found.scores, scores)
+  np.testing.assert_array_equal(found.masks.images(), masks)
 
 
 def _at(*slices):
@@ -172,8 +169,7 @@ def test_two_that_touch_along_all_tiles_stay_two():
   objects = np.array([_at(slice(80, 96), slice(5, 255)),
                       _at(slice(96, 120), slice(5, 255))])
   found = _merged(_sees(objects))
-  np.testing.assert_array_equal(
-      found['detection_masks'].images(*_SIZE), objects)
+  np.testing.assert_array_equal(found.masks.images(), objects)
 
 
 def test_a_joined_object_has_the_best_score_and_all_of_the_box():
@@ -181,10 +177,9 @@ def test_a_joined_object_has_the_best_score_and_all_of_the_box():
   best = _TILES[7, 0] + _TILES[7, 1]
   found = _merged(_sees(objects, lambda tile: np.float32(
       [0.8 if tile[0] + tile[1] == best else 0.3])))
-  np.testing.assert_array_equal(
-      found['detection_masks'].images(*_SIZE), objects)
-  np.testing.assert_array_equal(found['detection_boxes'], [[20, 30, 150, 230]])
-  np.testing.assert_array_equal(found['detection_scores'], np.float32([0.8]))
+  np.testing.assert_array_equal(found.masks.images(), objects)
+  np.testing.assert_array_equal(found.boxes, [[20, 30, 150, 230]])
+  np.testing.assert_array_equal(found.scores, np.float32([0.8]))
 
 
 def test_two_of_one_tile_are_not_joined_through_a_third():
@@ -194,7 +189,7 @@ def test_two_of_one_tile_are_not_joined_through_a_third():
   columns = np.unique(_TILES[:, 1])
   found = _merged(lambda tile: _sees(
       two.any(0, keepdims=True) if tile[1] == columns[1] else two)(tile))
-  images = found['detection_masks'].images(*_SIZE)
+  images = found.masks.images()
   for row in (75, 95):
     assert (images[:, row, 5].sum(), images[:, row, 250].sum()) == (1, 1)
   assert not (images[:, 75, 5] & images[:, 95, 5]).any()
@@ -208,18 +203,15 @@ def test_what_only_one_tile_finds_is_kept():
     margin = min(y2 - 55, x2 - 55) >= 1
     found = _merged(lambda tile: _sees(
         mask if (tile == _TILES[chosen]).all() else mask[:0])(tile))
-    assert len(found['detection_scores']) == (whole and margin)
+    assert len(found) == (whole and margin)
 
 
 def test_masks_without_pixels_are_left_out():
-  found = tiles.in_image({
-      'detection_boxes': np.float32([[1, 2, 3, 4], [5, 5, 8, 8]]),
-      'detection_scores': np.float32([0.9, 0.8]),
-      'detection_classes': np.int32([1, 2]),
-      'detection_masks': np.float32([np.zeros([7, 7]), np.ones([7, 7])])},
-                         np.array([100, 200, 164, 264]))
-  np.testing.assert_array_equal(found['detection_classes'], [2])
-  np.testing.assert_array_equal(
-      found['detection_boxes'], [[105, 205, 108, 208]])
-  np.testing.assert_array_equal(
-      found['detection_masks'].bounds(), [[105, 205, 108, 208]])
+  boxes = np.float32([[1, 2, 3, 4], [5, 5, 8, 8]])
+  found = tiles.in_image(detections.Detections(
+      boxes, np.float32([0.9, 0.8]), np.int32([1, 2]), (64, 64),
+      box_masks.BoxMasks([np.zeros([7, 7]), np.ones([7, 7])], boxes, (64, 64))),
+                         np.array([100, 200, 164, 264]), (300, 400))
+  assert found.labels.tolist() == [2] and found.image_size == (300, 400)
+  for box in (found.boxes, found.masks.bounds()):
+    np.testing.assert_array_equal(box, [[105, 205, 108, 208]])

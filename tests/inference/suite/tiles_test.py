@@ -7,8 +7,8 @@ import pytest
 from panet_tf import errors
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference.suite import tiles
-from panet_tf.structures import detections as detections_lib
-from panet_tf.structures import mask_windows
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 
 _TILE, _OVERLAP = 64, 24
 
@@ -29,14 +29,13 @@ class _Painted(detector_lib.Detector):
     scores = np.float32([0.5 + i % 4 / 10 for i in ids])
     ids = ids[np.argsort(-scores, kind='stable')]
     masks = number == ids[:, np.newaxis, np.newaxis]
-    windows = mask_windows.MaskWindows.from_images(masks)
-    classes = [image[mask][0, 2] for mask in masks]
-    found = {'detection_boxes': windows.bounds().astype(np.float32),
-             'detection_scores': -np.sort(-scores),
-             'detection_classes': np.array(classes, np.int32)}
-    if self.kind != 'boxes':
-      found['detection_masks'] = windows if self.kind == 'windows' else masks
-    return found
+    masks = image_masks.ImageMasks(masks)
+    windows = masks.windows()
+    classes = [image[mask][0, 2] for mask in masks.pixels]
+    return detections.Detections(
+        windows.bounds().astype(np.float32), -np.sort(-scores),
+        np.array(classes, np.int32), image.shape[:2],
+        {'windows': windows, 'images': masks, 'boxes': None}[self.kind])
 
 
 def _paint(image, number, centre, axes, angle=0):
@@ -57,16 +56,15 @@ def _scene(seed, height=230, width=310, count=60):
   return image
 
 
-def _rows(found, shape):
+def _rows(found):
   """Detections that can be compared, in an order of their own."""
-  rles = (detections_lib.image_rles(found, *shape[:2])
-          if 'detection_masks' in found else [{'counts': ''}] * len(
-              found['detection_scores']))
+  rles = [{'counts': ''}] * len(found)
+  if found.masks is not None:
+    rles = found.masks.rles()
   return sorted(
       (float(score), int(label), box.tolist(), rle['counts'])
       for score, label, box, rle in zip(
-          found['detection_scores'], found['detection_classes'],
-          found['detection_boxes'], rles))
+          found.scores, found.labels, found.boxes, rles, strict=True))
 
 
 @pytest.mark.parametrize('kind', ['windows', 'images'])
@@ -75,12 +73,10 @@ def test_objects_of_any_size_are_those_of_the_whole_image(kind, seed):
   image = _scene(seed)
   whole = _Painted(kind).detect(image)
   found = tiles.TiledDetector(_Painted(kind), _TILE, _OVERLAP).detect(image)
-  assert _rows(found, image.shape) == _rows(whole, image.shape)
-  assert (np.diff(found['detection_scores']) <= 0).all()
-  assert {key: value.dtype for key, value in found.items()
-          if key != 'detection_masks'} == {
-              'detection_boxes': np.float32, 'detection_scores': np.float32,
-              'detection_classes': np.int32}
+  assert _rows(found) == _rows(whole)
+  assert (np.diff(found.scores) <= 0).all()
+  assert [found.boxes.dtype, found.scores.dtype, found.labels.dtype] == [
+      np.float32, np.float32, np.int32]
 
 
 @pytest.mark.parametrize('kind', ['windows', 'boxes'])
@@ -94,8 +90,8 @@ def test_every_offset_to_the_seams_gives_one_object(kind):
     image[40 + offset:110 + offset, place] = 0, 6, 1  # Longer than a tile.
     whole = _Painted(kind).detect(image)
     found = tiles.TiledDetector(_Painted(kind), _TILE, _OVERLAP).detect(image)
-    assert len(found['detection_scores']) == 3
-    assert _rows(found, image.shape) == _rows(whole, image.shape)
+    assert len(found) == 3
+    assert _rows(found) == _rows(whole)
 
 
 @pytest.mark.parametrize('kind', ['windows', 'boxes'])
@@ -106,9 +102,9 @@ def test_one_mostly_in_the_box_of_another_is_another(kind):
     cv2.line(image, (20 + offset, 20), (79 + offset, 39), (0, 2, 1))
     image[34:42, 18 + offset:26 + offset] = 0, 4, 1
     found = tiles.TiledDetector(_Painted(kind), _TILE, _OVERLAP).detect(image)
-    assert _rows(found, image.shape) == _rows(
-        _Painted(kind).detect(image), image.shape)
-    assert len(found['detection_scores']) == 2
+    assert _rows(found) == _rows(
+        _Painted(kind).detect(image))
+    assert len(found) == 2
 
 
 def test_the_order_is_the_same_in_batches_and_again():
@@ -117,11 +113,10 @@ def test_the_order_is_the_same_in_batches_and_again():
       tiles.TiledDetector(_Painted(), _TILE, _OVERLAP, size).detect(image)
       for size in (1, 1, 3, 100))
   for other in others:
-    for key in ('scores', 'classes', 'boxes'):
+    for name in ('scores', 'labels', 'boxes'):
       np.testing.assert_array_equal(
-          other[f'detection_{key}'], first[f'detection_{key}'])
-    assert (detections_lib.image_rles(other, *image.shape[:2])
-            == detections_lib.image_rles(first, *image.shape[:2]))
+          getattr(other, name), getattr(first, name))
+    assert other.masks.rles() == first.masks.rles()
 
 
 @pytest.mark.parametrize('shape', [(64, 64), (10, 64), (1, 1)])
@@ -129,8 +124,9 @@ def test_an_image_no_larger_than_a_tile_is_the_detectors_own(shape):
   detector = _Painted('images')
   image = _scene(8)[:shape[0], :shape[1]]
   found = tiles.TiledDetector(detector, _TILE, _OVERLAP).detect(image)
-  assert found['detection_masks'].shape[1:] == shape
-  assert _rows(found, shape) == _rows(detector.detect(image), shape)
+  assert isinstance(found.masks, image_masks.ImageMasks)
+  assert found.image_size == shape
+  assert _rows(found) == _rows(detector.detect(image))
   assert detector.shapes == [(*shape, 3)] * 2
 
 
@@ -138,8 +134,8 @@ def test_an_empty_image_has_no_detections():
   for kind in ('windows', 'boxes'):
     found = tiles.TiledDetector(_Painted(kind), _TILE, _OVERLAP).detect(
         np.zeros([100, 300, 3], np.uint8))
-    assert found['detection_boxes'].shape == (0, 4)
-    assert ('detection_masks' in found) == (kind == 'windows')
+    assert found.boxes.shape == (0, 4)
+    assert (found.masks is not None) == (kind == 'windows')
 
 
 def test_memory_is_that_of_the_objects():
@@ -149,8 +145,8 @@ def test_memory_is_that_of_the_objects():
     image[y:y + 4, 10:390] = 0, number, 1
     image[y + 20:y + 24, 10:14] = 1, number, 1
   found = tiles.TiledDetector(_Painted('images'), _TILE, _OVERLAP).detect(image)
-  assert len(found['detection_scores']) == 20
-  for crop in found['detection_masks'].crops:
+  assert len(found) == 20
+  for crop in found.masks.crops:
     assert crop.all() and (crop.base is None or crop.base.size == crop.size)
 
 

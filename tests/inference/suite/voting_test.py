@@ -7,9 +7,16 @@ import pytest
 
 from panet_tf.configs import inference as inference_config
 from panet_tf.inference.suite import voting
+from panet_tf.structures import detections
+from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 
 pytestmark = pytest.mark.filterwarnings('error')
+
+
+def _of(boxes, scores, classes):
+  return detections.Detections(boxes, scores, classes, (20, 20))
+
 
 # Rectangles from the origin, 10 high: their IoU is the ratio of their widths.
 _WIDE, _HALF, _MOST = [0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 8]
@@ -106,19 +113,19 @@ def test_suppression_of_drawn_boxes():
   # The halves touch the threshold. 2 and 4 have 0.6 of 1: gone, and so in the
   # way of no other.
   np.testing.assert_array_equal(
-      voting.non_max_suppression(boxes, scores, classes, 0.5), [1, 3, 0, 5])
+      voting.non_max_suppression(_of(boxes, scores, classes), 0.5), [1, 3, 0, 5])
   np.testing.assert_array_equal(
-      voting.non_max_suppression(boxes, scores, classes, 0.49), [1, 3])
+      voting.non_max_suppression(_of(boxes, scores, classes), 0.49), [1, 3])
   # Without 1, 2 comes before 4, which has the same score and 2 / 10.
   np.testing.assert_array_equal(voting.non_max_suppression(
-      boxes[[4, 2]], scores[[4, 2]], classes[[4, 2]], 0.19), [0])
+      _of(boxes, scores, classes)[[4, 2]], 0.19), [0])
 
 
 @pytest.mark.parametrize('threshold', [0, 0.25, 0.5, 1])
 def test_suppression_equals_its_slow_twin(threshold):
   for seed in range(20):
     drawn = _random(seed)
-    kept = voting.non_max_suppression(*drawn, threshold)
+    kept = voting.non_max_suppression(_of(*drawn), threshold)
     assert kept.tolist() == _slow_nms(*drawn, threshold)
 
 
@@ -128,25 +135,25 @@ def test_soft_nms_of_drawn_boxes():
   classes = np.array([1, 1, 1, 2])
   # _HALF has 0.5 of _WIDE, which is not more. _MOST loses 0.8 to _WIDE, then
   # 5 / 8 to _HALF: 0.7 * 0.2 * 0.375.
-  kept, final = voting.soft_nms(boxes, scores, classes)
+  kept, final = voting.soft_nms(_of(boxes, scores, classes))
   assert kept.tolist() == [1, 2, 3, 0]
-  np.testing.assert_allclose(final, [0.9, 0.8, 0.6, 0.0525], rtol=1e-12)
+  np.testing.assert_allclose(final.scores, [0.9, 0.8, 0.6, 0.0525], rtol=1e-12)
   # 0.8 * exp(-0.25 / 0.5); 0.7 * exp(-0.64 / 0.5) * exp(-0.390625 / 0.5).
-  kept, final = voting.soft_nms(boxes, scores, classes, method='gaussian')
+  kept, final = voting.soft_nms(
+      _of(boxes, scores, classes), method='gaussian')
   assert kept.tolist() == [1, 3, 2, 0]
   np.testing.assert_allclose(
-      final, [0.9, 0.6, 0.485224528, 0.0891063264], rtol=1e-8)
+      final.scores, [0.9, 0.6, 0.485224528, 0.0891063264], rtol=1e-8)
 
 
 def test_soft_nms_drops_below_its_threshold():
-  boxes = np.array([_WIDE, _MOST, _HALF])
-  scores = np.array([1, 0.5, 0.25], np.float32)
-  labels = np.array([1, 1, 2])
+  drawn = _of(np.array([_WIDE, _MOST, _HALF]),
+              np.array([1, 0.5, 0.25], np.float32), np.array([1, 1, 2]))
   # 0.5 * 0.2 = 0.1 goes, 0.25 is the threshold and stays.
-  kept, final = voting.soft_nms(boxes, scores, labels, score_threshold=0.25)
-  assert kept.tolist() == [0, 2] and final.tolist() == [1, 0.25]
-  assert final.dtype == np.float32
-  kept, _ = voting.soft_nms(boxes, scores, labels, score_threshold=0.09)
+  kept, final = voting.soft_nms(drawn, score_threshold=0.25)
+  assert kept.tolist() == [0, 2] and final.scores.tolist() == [1, 0.25]
+  assert final.scores.dtype == np.float32
+  kept, _ = voting.soft_nms(drawn, score_threshold=0.09)
   assert kept.tolist() == [0, 2, 1]
 
 
@@ -155,15 +162,17 @@ def test_soft_nms_equals_its_slow_twin(method):
   for seed in range(20):
     drawn = _random(seed)
     options = dict(method=method, iou_threshold=0.25, sigma=0.3)
-    kept, final = voting.soft_nms(*drawn, score_threshold=0.02, **options)
+    kept, final = voting.soft_nms(
+        _of(*drawn), score_threshold=0.02, **options)
     wanted, scores = _slow_soft_nms(*drawn, *options.values(), 0.02)
     assert kept.tolist() == wanted
-    np.testing.assert_allclose(final, scores, rtol=1e-12)
+    np.testing.assert_allclose(final.scores, scores, rtol=1e-12)
+    np.testing.assert_array_equal(final.boxes, drawn[0][kept])
 
 
 # One box and what votes for it: itself, and the second, which has exactly 0.8.
-_VOTERS = (np.array([_WIDE, _MOST, [0, 0, 10, 7], _WIDE]),
-           np.array([0.6, 0.2, 0.9, 0.9]), np.array([1, 1, 1, 2]))
+_VOTERS = _of(np.array([_WIDE, _MOST, [0, 0, 10, 7], _WIDE]),
+              np.array([0.6, 0.2, 0.9, 0.9]), np.array([1, 1, 1, 2]))
 
 
 @pytest.mark.parametrize('scoring, beta, wanted', [
@@ -178,11 +187,10 @@ _VOTERS = (np.array([_WIDE, _MOST, [0, 0, 10, 7], _WIDE]),
     ('quasi_sum', 0.5, 0.8 / 2 ** 0.5),
 ])
 def test_box_voting_of_drawn_boxes(scoring, beta, wanted):
-  boxes, scores = voting.box_voting(
-      *(array[:1] for array in _VOTERS), *_VOTERS, scoring=scoring, beta=beta)
-  np.testing.assert_allclose(scores, [wanted], rtol=1e-12)
+  found = voting.box_voting(_VOTERS[:1], _VOTERS, scoring=scoring, beta=beta)
+  np.testing.assert_allclose(found.scores, [wanted], rtol=1e-12)
   # (0.6 * 10 + 0.2 * 8) / 0.8, though the boxes are whole numbers.
-  np.testing.assert_allclose(boxes, [[0, 0, 10, 9.5]], rtol=1e-12)
+  np.testing.assert_allclose(found.boxes, [[0, 0, 10, 9.5]], rtol=1e-12)
 
 
 @pytest.mark.parametrize('scoring', inference_config.BOX_SCORINGS)
@@ -192,10 +200,10 @@ def test_box_voting_equals_its_slow_twin(scoring, beta):
   voters = _random(2, 80)
   for threshold in (0.25, 0.5):
     found = voting.box_voting(
-        boxes, scores, classes, *voters, iou_threshold=threshold,
+        _of(boxes, scores, classes), _of(*voters), iou_threshold=threshold,
         scoring=scoring, beta=beta)
     listed = list(zip(*(array.tolist() for array in voters)))
-    for i, (box, score) in enumerate(zip(*found)):
+    for i, (box, score) in enumerate(zip(found.boxes, found.scores)):
       mean, wanted = _slow_box_voting(
           boxes[i].tolist(), scores[i], classes[i], listed, threshold, scoring,
           beta)
@@ -207,33 +215,32 @@ def test_box_voting_equals_its_slow_twin(scoring, beta):
 def test_a_box_without_votes_keeps_box_and_score(scoring):
   boxes = np.array([_WIDE, [3, 3, 3, 8], _HALF], np.float32)
   scores, classes = np.array([0.5, 0.75, 0.25], np.float32), np.array([1, 1, 3])
+  kept = _of(boxes, scores, classes)
   # Another class, no area, a score of 0; and one that only touches.
-  voters = (np.array([_WIDE, [3, 3, 3, 8], _HALF, [0, 10, 10, 20]]),
-            np.array([0.9, 0.8, 0, 0.7]), np.array([2, 1, 3, 1]))
+  voters = _of(np.array([_WIDE, [3, 3, 3, 8], _HALF, [0, 10, 10, 20]]),
+               np.array([0.9, 0.8, 0, 0.7]), np.array([2, 1, 3, 1]))
   for threshold in (0, 0.5):
-    new_boxes, new_scores = voting.box_voting(
-        boxes, scores, classes, *voters, iou_threshold=threshold,
-        scoring=scoring)
-    np.testing.assert_array_equal(new_boxes, boxes)
-    np.testing.assert_array_equal(new_scores, scores)
-    assert new_boxes.dtype == new_scores.dtype == np.float32
+    found = voting.box_voting(
+        kept, voters, iou_threshold=threshold, scoring=scoring)
+    np.testing.assert_array_equal(found.boxes, boxes)
+    np.testing.assert_array_equal(found.scores, scores)
+    assert found.boxes.dtype == found.scores.dtype == np.float32
 
 
 def test_sure_and_cold_votes_are_numbers():
-  ones = np.array([1, 1, 1])
-  _, scores = voting.box_voting(
-      [_WIDE], [0.5], [1], [_WIDE] * 3, [0, 1, 0.4], ones,
+  found = voting.box_voting(
+      _of([_WIDE], [0.5], [1]), _of([_WIDE] * 3, [0, 1, 0.4], [1, 1, 1]),
       scoring='temperature_average', beta=1e-4)
-  np.testing.assert_allclose(scores, [1 / 3])
+  np.testing.assert_allclose(found.scores, [1 / 3])
 
 
 def test_a_wrong_option_names_the_right_ones():
   with pytest.raises(ValueError, match='identity.*generalized_average'):
-    voting.box_voting(*_VOTERS, *_VOTERS, scoring='mean')
+    voting.box_voting(_VOTERS, _VOTERS, scoring='mean')
   with pytest.raises(ValueError, match='beta is 0'):
-    voting.box_voting(*_VOTERS, *_VOTERS, scoring='average', beta=0)
+    voting.box_voting(_VOTERS, _VOTERS, scoring='average', beta=0)
   with pytest.raises(ValueError, match='linear.*gaussian'):
-    voting.soft_nms(*_VOTERS, method='hard')
+    voting.soft_nms(_VOTERS, method='hard')
 
 
 def test_tightened_boxes_bound_their_masks():
@@ -241,20 +248,23 @@ def test_tightened_boxes_bound_their_masks():
   masks[0, 2:4, 5] = masks[0, 1, 3] = True
   masks[2] = True
   boxes = np.array([[0, 0, 6, 8], [1.5, 2, 3, 4], [1, 1, 2, 2]], np.float32)
-  tight = voting.tighten(boxes, mask_windows.MaskWindows.from_images(masks))
+  tight = voting.tighten(detections.Detections(
+      boxes, np.ones(3), np.ones(3, int), (6, 8),
+      image_masks.ImageMasks(masks)))
   np.testing.assert_array_equal(
-      tight, [[1, 3, 4, 6], [1.5, 2, 3, 4], [0, 0, 6, 8]])
-  assert tight.dtype == np.float32
+      tight.boxes, [[1, 3, 4, 6], [1.5, 2, 3, 4], [0, 0, 6, 8]])
+  assert tight.boxes.dtype == np.float32
+  np.testing.assert_array_equal(tight.masks.windows().images(), masks)
 
 
 def test_nothing_gives_nothing():
-  none = np.zeros([0, 4], np.float32), np.zeros(0, np.float32), np.zeros(0, int)
-  assert voting.non_max_suppression(*none, 0.5).shape == (0,)
-  assert [x.shape for x in voting.soft_nms(*none)] == [(0,), (0,)]
-  assert [x.shape for x in voting.box_voting(*none, *none)] == [(0, 4), (0,)]
-  one = np.float32([_WIDE]), np.float32([0.5]), np.array([1])
-  boxes, scores = voting.box_voting(*one, *none, scoring='average')
-  np.testing.assert_array_equal(boxes, one[0])
-  assert scores == one[1]
-  empty = mask_windows.MaskWindows(np.zeros([0, 2]), [])
-  assert voting.tighten(none[0], empty).shape == (0, 4)
+  one = _of(np.float32([_WIDE]), np.float32([0.5]), np.array([1]))
+  none = one[:0]
+  assert voting.non_max_suppression(none, 0.5).shape == (0,)
+  assert [len(x) for x in voting.soft_nms(none)] == [0, 0]
+  assert len(voting.box_voting(none, none)) == 0
+  found = voting.box_voting(one, none, scoring='average')
+  np.testing.assert_array_equal(found.boxes, one.boxes)
+  assert found.scores == one.scores
+  none.masks = mask_windows.MaskWindows(np.zeros([0, 2]), [], none.image_size)
+  assert voting.tighten(none).boxes.shape == (0, 4)

@@ -1,6 +1,7 @@
 """The client over real gRPC and REST connections to a real SavedModel."""
 
 import base64
+import dataclasses
 import io
 import json
 import socket
@@ -51,21 +52,19 @@ def _encoded(image, kind='png', **options):
 @pytest.fixture(scope='module', name='expected')
 def _expected(reference, images):
   """Of each image what the checkpoint gives, with ids instead of labels."""
-  detections = [reference.detect(image) for image in images]
-  for found in detections:
-    assert len(found['detection_scores'])
-    found['detection_classes'] = [
-        reference.categories[label - 1]['id']
-        for label in found['detection_classes']]
-  return detections
+  ids = np.array([category['id'] for category in reference.categories])
+  found = [reference.detect(image) for image in images]
+  assert all(map(len, found))
+  return [dataclasses.replace(one, labels=ids[one.labels - 1])
+          for one in found]
 
 
 def _check(found, expected):
+  np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.05)
+  np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
   np.testing.assert_allclose(
-      found['detection_boxes'], expected['detection_boxes'], atol=0.05)
-  for name in ('detection_scores', 'detection_masks'):
-    np.testing.assert_allclose(found[name], expected[name], atol=1e-4)
-  assert found['detection_classes'].tolist() == expected['detection_classes']
+      found.masks.probabilities, expected.masks.probabilities, atol=1e-4)
+  np.testing.assert_array_equal(found.labels, expected.labels)
 
 
 @pytest.mark.parametrize('mode', client.MODES)
@@ -140,7 +139,7 @@ def test_an_odd_image_is_answered_or_refused_and_the_server_goes_on(
   if answers:
     height, width = Image.open(io.BytesIO(data)).size[::-1]
     outputs = server.predict('image_bytes', [data])
-    boxes = wire.detections(outputs, height, width)['detection_boxes']
+    boxes = wire.detections(outputs, height, width).boxes
     assert np.all(boxes >= 0) and np.all(boxes <= [height, width] * 2)
   else:
     with pytest.raises(wire.RefusedError) as e:
@@ -252,13 +251,10 @@ def test_the_verb_draws_and_writes_results(
     boxes = np.array([x['bbox'] for x in found])
     boxes[:, 2:] += boxes[:, :2]
     np.testing.assert_allclose(
-        boxes[:, [1, 0, 3, 2]], wanted['detection_boxes'], atol=0.05)
-    assert [x['category_id'] for x in found] == wanted['detection_classes']
+        boxes[:, [1, 0, 3, 2]], wanted.boxes, atol=0.05)
+    assert [x['category_id'] for x in found] == wanted.labels.tolist()
     masks = np.array([mask_utils.decode(x['segmentation']) for x in found])
-    pasted = np.array([
-        paste_masks.paste_mask(mask, box, *image.shape[:2]) for mask, box in
-        zip(wanted['detection_masks'], wanted['detection_boxes'])])
-    assert np.mean(masks == pasted) > 0.999
+    assert np.mean(masks == wanted.masks.images()) > 0.999
 
 
 def test_a_broken_image_is_one_line_and_the_others_go_on(

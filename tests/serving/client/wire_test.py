@@ -99,7 +99,7 @@ def _good():
     {'detection_masks': [[['a']]]},
 ])
 def test_an_answer_of_another_kind_is_refused(change):
-  assert len(wire.detections(_good(), 8, 8)['detection_scores']) == 1
+  assert len(wire.detections(_good(), 8, 8)) == 1
   with pytest.raises(wire.RefusedError, match=next(iter(change))):
     wire.detections(_good() | change, 8, 8)
 
@@ -108,7 +108,7 @@ def test_masks_of_a_batch_with_a_larger_image_are_cut():
   masks = np.random.default_rng(0).uniform(size=[1, 2, 10, 9]) < 0.5
   found = wire.detections(_good() | {'detection_masks': masks}, 8, 6)
   np.testing.assert_array_equal(
-      found['detection_masks'], masks[0, :1, :8, :6])
+      found.masks.images(), masks[0, :1, :8, :6])
 
 
 def test_an_answer_without_an_output_is_refused():

@@ -18,6 +18,7 @@ from panet_tf.ops import roi_align
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import onnx as panet_onnx
 from panet_tf.serving.formats import onnx_ops
+from tests.support import graph_outputs
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
 
@@ -66,14 +67,14 @@ def _run(path, inputs):
 def _check(outputs, run, images, score_atol=1e-4):
   """Every row equals the checkpoint's detection, or is 0 beyond the last."""
   reference = predictor.Predictor(runs.Run.read(run))
-  ids = np.array([0] + [c['id'] for c in reference.categories])
+  ids = [c['id'] for c in reference.categories]
   for i, image in enumerate(images):
-    wanted = reference.detect(image)
+    wanted = graph_outputs.of(reference.detect(image), ids)
     count = outputs['num_detections'][i]
     assert count == len(wanted['detection_scores']) > 0
     found = {key: outputs[key][i, :count] for key in wanted}
     np.testing.assert_array_equal(
-        found['detection_classes'], ids[wanted['detection_classes']])
+        found['detection_classes'], wanted['detection_classes'])
     for key, atol in (('detection_boxes', 1e-2), ('detection_masks', 1e-3),
                       ('detection_scores', score_atol)):
       if key in wanted:

@@ -15,6 +15,7 @@ import pytest
 
 from panet_tf.serving.formats import graph_check
 from panet_tf.serving.formats import tensorrt
+from tests.support import graph_outputs
 from tests.support import tensorrt_ops
 
 _HERE = pathlib.Path(__file__).resolve().parent
@@ -56,10 +57,8 @@ def run_exported(python, tiny_saved_model, images, tmp_path_factory):
 @pytest.fixture(scope='module', name='wanted')
 def detect(reference, images):
   """The checkpoint's detections of each image, classes as category ids."""
-  ids = np.array([0] + [c['id'] for c in reference.categories])
-  found = [reference.detect(image) for image in images]
-  return [dict(d, detection_classes=ids[d['detection_classes']])
-          for d in found]
+  ids = [c['id'] for c in reference.categories]
+  return [graph_outputs.of(reference.detect(image), ids) for image in images]
 
 
 def test_tensorflow_2_17_runs_it_without_our_code(outcome):

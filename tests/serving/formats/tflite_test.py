@@ -21,6 +21,7 @@ from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import tflite
 from panet_tf.serving.formats import tflite_metadata
+from tests.support import graph_outputs
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
 
@@ -75,10 +76,8 @@ def run(path, rule, image):
 
 def detect(reference, image):
   """The checkpoint's detections with category ids."""
-  detections = reference.detect(image)
-  ids = np.array([category['id'] for category in reference.categories])
-  detections['detection_classes'] = ids[detections['detection_classes'] - 1]
-  return detections
+  return graph_outputs.of(
+      reference.detect(image), [c['id'] for c in reference.categories])
 
 
 def assert_same(found, expected, probability=1e-4):

@@ -6,20 +6,23 @@ import numpy as np
 import pytest
 
 from panet_tf.serving.verification import matching
+from panet_tf.structures import detections as detections_lib
 from panet_tf.structures import paste_masks
+
+_SIZE = (50, 60)
 
 
 def detections(boxes, scores=None, classes=None, masks=None):
   count = len(boxes)
-  made = {
+  outputs = {
       'detection_boxes': np.array(boxes, np.float32).reshape(-1, 4),
       'detection_scores': np.array(
           [0.9] * count if scores is None else scores, np.float32),
       'detection_classes': np.array(
           [1] * count if classes is None else classes, np.int32)}
   if masks is not None:
-    made['detection_masks'] = np.asarray(masks)
-  return made
+    outputs['detection_masks'] = np.asarray(masks)
+  return detections_lib.Detections.from_outputs(outputs, _SIZE)
 
 
 def _slow_iou(a, b):
@@ -45,15 +48,15 @@ def _slow_pairs(likeness):
 def _slow_pair(a, b):
   """`matching.pair` from its description."""
   def likeness(taken, one_class):
-    found = np.zeros((len(a['detection_boxes']), len(b['detection_boxes'])))
+    found = np.zeros((len(a), len(b)))
     for i, j in np.ndindex(*found.shape):
-      iou = _slow_iou(*(d['detection_boxes'][k].astype(float)
+      iou = _slow_iou(*(d.boxes[k].astype(float)
                         for d, k in ((a, i), (b, j))))
-      equal = a['detection_classes'][i] == b['detection_classes'][j]
+      equal = a.labels[i] == b.labels[j]
       free = all(i != k and j != l for k, l in taken)
       if iou >= 0.5 and equal == one_class and free:
         found[i, j] = iou - 0.1 * abs(
-            float(a['detection_scores'][i]) - float(b['detection_scores'][j]))
+            float(a.scores[i]) - float(b.scores[j]))
     return found
 
   same = _slow_pairs(likeness((), True))
@@ -82,7 +85,7 @@ def test_pairs_equal_the_brute_force_twin():
 
 def test_box_ious_equal_the_slow_twin():
   rng = np.random.default_rng(1)
-  a, b = (_crowd(rng, 6)['detection_boxes'] for _ in range(2))
+  a, b = (_crowd(rng, 6).boxes for _ in range(2))
   np.testing.assert_allclose(
       matching.box_ious(a, b),
       [[_slow_iou(*map(np.float64, pair)) for pair in zip([x] * 6, b)]
@@ -110,10 +113,10 @@ def test_a_pair_of_one_class_comes_before_a_better_box_of_another():
   assert same.tolist() == [[0, 1]] and not len(changed)
 
 
-def _mask_iou(first, second, boxes=([4, 6, 32, 34],) * 2, size=(50, 60)):
+def _mask_iou(first, second, boxes=([4, 6, 32, 34],) * 2):
   return matching.mask_ious(
       *(detections([box], masks=[mask])
-        for mask, box in zip((first, second), boxes)), *size)[0]
+        for mask, box in zip((first, second), boxes)))[0]
 
 
 def _cells(count, probability=1.0):

@@ -11,6 +11,8 @@ import tensorflow as tf
 from panet_tf import errors
 from panet_tf.inference import open_model
 from panet_tf.serving.verification import verify
+from panet_tf.structures import box_masks
+from panet_tf.structures import detections
 
 _IMAGE = np.zeros((100, 120, 3), np.uint8)
 _EXACT = verify.TOLERANCES['saved_model']
@@ -33,11 +35,11 @@ def _scene(num=4):
   low = np.array([[5 + 20 * i, 7 + 25 * i] for i in range(num)], np.float32)
   masks = np.zeros((num, 28, 28), np.float32)
   masks[:, 2:26, 2:26] = 0.9
-  return {
-      'detection_boxes': np.concatenate([low, low + 18.0], 1),
-      'detection_scores': np.float32(0.9 - 0.1 * np.arange(num)),
-      'detection_classes': np.arange(num, dtype=np.int32) % 2 + 1,
-      'detection_masks': masks}
+  boxes = np.concatenate([low, low + 18.0], 1)
+  return detections.Detections(
+      boxes, np.float32(0.9 - 0.1 * np.arange(num)),
+      np.arange(num, dtype=np.int32) % 2 + 1, _IMAGE.shape[:2],
+      box_masks.BoxMasks(masks, boxes, _IMAGE.shape[:2]))
 
 
 def _compare(*pairs, tolerance=_EXACT, **kwargs):
@@ -47,19 +49,16 @@ def _compare(*pairs, tolerance=_EXACT, **kwargs):
                         [_IMAGE] * len(pairs), tolerance, **kwargs)
 
 
-def _keep(detections, index):
-  return {key: value[index] for key, value in detections.items()}
-
-
 def _with(key, index, change):
   """A scene with `change` added to one number."""
   scene = _scene()
-  scene[f'detection_{key}'][index] += change
+  column = scene.masks.probabilities if key == 'masks' else getattr(scene, key)
+  column[index] += change
   return scene
 
 
 def test_figures_of_the_same_detections_in_another_order():
-  figures = _compare((_scene(), _keep(_scene(), [2, 0, 3, 1])))
+  figures = _compare((_scene(), _scene()[[2, 0, 3, 1]]))
   assert dataclasses.asdict(figures) == {
       'images': 1, 'compared': 'scores from 0.3', 'reference_detections': 4,
       'exported_detections': 4, 'matched_reference': 1.0,
@@ -75,9 +74,9 @@ def test_figures_of_the_same_detections_in_another_order():
 
 def test_figures_have_known_answers_over_images():
   other = _scene()
-  other['detection_boxes'][1] += [0, 0, 0, 2]  # IoU 18 / 20.
-  other['detection_scores'][2] -= 0.05
-  other['detection_masks'][3, 2:26, 2:8] = 0  # IoU 18 / 24.
+  other.boxes[1] += [0, 0, 0, 2]  # IoU 18 / 20.
+  other.scores[2] -= 0.05
+  other.masks.probabilities[3, 2:26, 2:8] = 0  # IoU 18 / 24.
   figures = _compare((_scene(), _scene()), (_scene(), other),
                      names=['a.jpg', 'b.jpg'])
   assert figures.images == 2 and figures.exported_detections == 8
@@ -98,11 +97,11 @@ def test_figures_have_known_answers_over_images():
     (_with('scores', 1, 2e-4), 'score_difference is 0.000'),
     (_with('masks', (0, 5, 5), -0.9), 'mask_iou_min is 0.998'),
     (_with('masks', (0, 0, 0), 0.9), 'mask_iou_min is 0.998'),
-    (_with('classes', 3, 1), 'class_agreement is 0.875'),
-    (_keep(_scene(), [0, 1, 3]), 'matched_reference is 0.875'),
+    (_with('labels', 3, 1), 'class_agreement is 0.875'),
+    (_scene()[[0, 1, 3]], 'matched_reference is 0.875'),
     (_scene(5), 'matched_exported is 0.888889'),
-    (_keep(_scene(), [0, 1, 2, 3, 3]), 'matched_exported is 0.888889'),
-    (_keep(_scene(), []), 'matched_reference is 0.5 '),
+    (_scene()[[0, 1, 2, 3, 3]], 'matched_exported is 0.888889'),
+    (_scene()[[]], 'matched_reference is 0.5 '),
 ], ids=['moved box', 'score', 'mask cell lost', 'mask cell won', 'class',
         'missing', 'invented', 'twice', 'all missing'])
 def test_every_difference_is_found_in_its_image(change, figure):
@@ -139,8 +138,8 @@ def test_a_share_may_differ_where_the_tolerance_says_so():
 
 
 def _at(score):
-  scene = _keep(_scene(), [0, 1])
-  scene['detection_scores'][1] = score
+  scene = _scene()[[0, 1]]
+  scene.scores[1] = score
   return scene
 
 
@@ -162,12 +161,12 @@ def test_a_counterpart_far_below_the_threshold_is_a_difference_of_scores():
 
 def test_scores_below_the_threshold_are_compared_if_there_are_no_others():
   weak = _scene()
-  weak['detection_scores'] *= 0.2
+  weak.scores *= 0.2
   figures = _compare((weak, weak))
   assert 'no score reaches 0.3' in figures.compared
   assert figures.reference_detections == 4
   verify.check(figures, _EXACT, 'saved_model')
-  moved = dict(weak, detection_boxes=weak['detection_boxes'] + 1)
+  moved = dataclasses.replace(weak, boxes=weak.boxes + 1)
   with pytest.raises(verify.ExportMismatch):
     verify.check(_compare((weak, moved)), _EXACT, 'saved_model')
 
@@ -175,16 +174,17 @@ def test_scores_below_the_threshold_are_compared_if_there_are_no_others():
 def test_only_the_best_20_of_each_image_are_compared_then():
   scores = np.linspace(0.2, 0.1, 40, dtype=np.float32)
   low = np.arange(40, dtype=np.float32)[:, np.newaxis] * 20
-  many = {'detection_boxes': np.concatenate([low, low, low + 9, low + 9], 1),
-          'detection_scores': scores, 'detection_classes': np.ones(40, int)}
-  figures = _compare((many, _keep(many, slice(0, 20))))
+  many = detections.Detections(
+      np.concatenate([low, low, low + 9, low + 9], 1), scores,
+      np.ones(40, int), (900, 900))
+  figures = _compare((many, many[:20]))
   assert figures.reference_detections == figures.exported_detections == 20
   assert figures.mask_iou_min is None
   verify.check(figures, _EXACT, 'saved_model')
 
 
 def test_nothing_compared_is_not_proven():
-  empty = _keep(_scene(), [])
+  empty = _scene()[[]]
   figures = _compare((empty, empty), (empty, empty))
   with pytest.raises(verify.ExportMismatch, match='--verify_images must'):
     verify.check(figures, _EXACT, 'saved_model')
@@ -193,7 +193,7 @@ def test_nothing_compared_is_not_proven():
 
 
 def test_one_side_without_detections_fails_at_any_tolerance():
-  empty = _keep(_scene(), [])
+  empty = _scene()[[]]
   for pair in ((_scene(), empty), (empty, _scene())):
     for kind, tolerance in verify.TOLERANCES.items():
       with pytest.raises(verify.ExportMismatch):
@@ -208,14 +208,10 @@ def test_a_number_that_is_none_fails(key, value):
     _compare((_scene(), _with(key, -1, value)))
 
 
-def test_outputs_that_do_not_fit_fail():
+def test_masks_on_one_side_only_fail():
   scene = _scene()
-  without = {k: v for k, v in scene.items() if k != 'detection_masks'}
   with pytest.raises(verify.ExportMismatch, match='only one of'):
-    _compare((scene, without))
-  short = dict(scene, detection_boxes=scene['detection_boxes'][:3])
-  with pytest.raises(verify.ExportMismatch, match='has 3 rows'):
-    _compare((scene, short))
+    _compare((scene, dataclasses.replace(scene, masks=None)))
 
 
 # Damaged files.

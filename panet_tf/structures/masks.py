@@ -1,0 +1,77 @@
+"""Masks of an image's objects: several forms, one interface.
+
+A model gives probabilities in the frames of boxes, an export may give whole
+images, voting and tiles give windows, and a file has run lengths. Whoever
+draws, scores or writes masks takes any of them.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, Self, TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+  from panet_tf.structures import mask_windows
+
+
+class Masks(abc.ABC):
+  """N masks of one image.
+
+  Its forms are `box_masks.BoxMasks`, `image_masks.ImageMasks`,
+  `mask_windows.MaskWindows` and `rle_masks.RleMasks`.
+
+  Attributes:
+    image_size: height and width of the image, pixels.
+  """
+  image_size: tuple[int, int]
+
+  @abc.abstractmethod
+  def __len__(self) -> int:
+    """Number of masks."""
+
+  @abc.abstractmethod
+  def _chosen(self, rows: np.ndarray) -> Self:
+    """The masks at places [K] int."""
+
+  @abc.abstractmethod
+  def windows(self) -> 'mask_windows.MaskWindows':
+    """The pixels of each mask, in a window of the image."""
+
+  def __getitem__(self, index: Any) -> Self:
+    """Some of the masks, in the same form; see `rows`."""
+    return self._chosen(rows(len(self), index))
+
+  def images(self) -> np.ndarray:
+    """The pixels of each mask, [N, height, width] bool."""
+    return self.windows().images()
+
+  def rles(self) -> list[dict[str, Any]]:
+    """N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}."""
+    return self.windows().rles()
+
+
+def rows(count: int, index: Any) -> np.ndarray:
+  """Places [K] int of what an index chooses among `count` things.
+
+  Args:
+    count: of the things.
+    index: a slice, [count] bool or [K] int; an int chooses one thing.
+
+  Raises:
+    IndexError: it reaches beyond them, or has another length.
+  """
+  return np.atleast_1d(np.arange(count)[index])
+
+
+def common_size(parts: Sequence[Any]) -> tuple[int, int]:
+  """The image size of parts that are to be joined.
+
+  Raises:
+    ValueError: there is no part, or they are of several sizes.
+  """
+  sizes = {part.image_size for part in parts}
+  if len(sizes) != 1:
+    raise ValueError(f'parts are of images of {sorted(sizes)}; they must be of '
+                     'one image')
+  return sizes.pop()
