@@ -136,8 +136,8 @@ def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
 def test_two_models_are_the_mean_over_the_firsts_proposals(
     tiny_run, other_run, box_run, images):
   """Stage by stage, by hand; the third model has no masks."""
-  members = [runs_lib.Run.read(run)
-             for run in (tiny_run, other_run, box_run)]
+  runs = [tiny_run, other_run, box_run]
+  members = [runs_lib.Run.read(run) for run in runs]
   parts = [stages.Stages.from_run(member) for member in members]
   image = images[3]
   (view,) = views_lib.Augmentation().views(
