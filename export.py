@@ -7,9 +7,6 @@ The export is run beside the checkpoint on real images, and kept only if both
 detect the same.
 """
 
-from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
-
-# isort: split
 from absl import app
 from absl import flags
 from absl import logging
@@ -56,14 +53,16 @@ FLAGS = flags.FLAGS
 def main(_):
   """Exports what the flags ask for."""
   logging.set_verbosity(logging.WARNING)
-  path = front_end.exit_with_one_line(
-      exporter.export,
-      checkpoint_path=FLAGS.checkpoint_path,
-      export_dir=FLAGS.export_dir,
-      options=export_options.Options(**{
+  return front_end.exit_code(_export)
+
+
+def _export():
+  path = exporter.export(
+      FLAGS.checkpoint_path, FLAGS.export_dir,
+      export_options.Options(**{
           field: FLAGS[field].value
           for field in export_options.Options.__dataclass_fields__}),
-      overrides=overrides.Overrides(
+      overrides.Overrides(
           FLAGS.experiment, FLAGS.config_file, FLAGS.params_override))
   print(f'written: {path}')
 

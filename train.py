@@ -6,13 +6,9 @@
 A run that stopped goes on from the last checkpoint in its model_dir.
 """
 
-from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
-
-# isort: split
 from absl import app
 from absl import flags
 from absl import logging
-from official.common import flags as official_flags
 
 from panet_tf.cli import front_end
 from panet_tf.training import loop
@@ -23,7 +19,7 @@ FLAGS = flags.FLAGS
 def main(_):
   """Runs the mode that the flags ask for."""
   logging.set_verbosity(logging.WARNING)
-  front_end.exit_with_one_line(
+  return front_end.exit_code(
       loop.run,
       experiment=FLAGS.experiment,
       mode=FLAGS.mode,
@@ -34,6 +30,7 @@ def main(_):
 
 
 if __name__ == '__main__':
+  from official.common import flags as official_flags  # After `front_end`.
   official_flags.define_flags()
   flags.mark_flags_as_required(['experiment', 'mode', 'model_dir'])
   app.run(main)

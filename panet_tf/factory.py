@@ -92,7 +92,7 @@ def _normalization(config, kind):
 def _backbone(config, kernel_regularizer):
   kind = config.backbone.normalization or config.normalization
   return resnet.ResNet(
-      model_id=config.backbone.name or config.backbone.model_id,
+      model_id=config.backbone.key,
       width_multiplier=config.backbone.width_multiplier,
       stride_in_1x1=config.backbone.stride_in_1x1,
       frozen_stages=config.backbone.frozen_stages,

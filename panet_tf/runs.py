@@ -14,11 +14,11 @@ import yaml
 from panet_tf import errors
 from panet_tf import factory
 from panet_tf import files
+from panet_tf.configs import checks
 from panet_tf.configs import experiments
-from panet_tf.configs import inference as inference_config
 from panet_tf.configs import overrides as overrides_lib
 from panet_tf.configs import panet as panet_config
-from panet_tf.configs import stages
+from panet_tf.configs import resolve
 from panet_tf.data import shards
 from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import parser as panet_parser
@@ -113,29 +113,25 @@ class Run:
   @classmethod
   def read(cls, checkpoint: str,
            overrides: overrides_lib.Overrides = overrides_lib.NONE,
-           whole: bool = True) -> 'Run':
+           use: str = 'predict') -> 'Run':
     """Reads what lies in the folder of a training; the weights stay there.
 
     Args:
       checkpoint: folder with checkpoints, params.yaml and dataset.json, or
         the path of one checkpoint in such a folder.
       overrides: of params.yaml, or an experiment instead of it.
-      whole: the model must give detections of an image on its own.
+      use: what for, see `configs.checks.check`.
 
     Raises:
       InputError: there is no checkpoint, a broken dataset.json, a
-        configuration that cannot be used, or a model of one stage only.
+        configuration that cannot be used for this, or a model of one stage.
     """
     path = find(checkpoint)
     folder = os.path.dirname(path)
     params = _params(folder, overrides)
     info = read_info(folder)
-    if info and not params.task.model.num_classes:
-      params.task.model.num_classes = len(info['categories']) + 1
-    params.task.init_checkpoint = None
-    inference_config.apply(params.task)
-    if whole:
-      stages.check_whole(params.task.model, path)
+    params = resolve.trained(params, info)
+    checks.check(params, use, path)
     return cls(path, params, info)
 
   @property

@@ -13,7 +13,8 @@ PACKAGE = ROOT / 'panet_tf'
 FLOORS = (
     {'errors'},
     {'structures', 'ops'},
-    {'files', 'safe_pickle', 'configs', 'modeling', 'drawing'},
+    {'files', 'safe_pickle', 'modeling', 'drawing'},
+    {'configs'},
     {'data', 'factory'},
     {'dataloaders', 'evaluation'},
     {'runs'},

@@ -69,7 +69,7 @@ def test_a_model_of_one_stage_is_a_run_only_where_that_is_asked_for(tiny_run):
   one = _changed('task: {model: {stages: rpn, include_mask: false}}')
   with pytest.raises(errors.InputError, match='ckpt-1 is a model whose .* rpn'):
     runs.Run.read(tiny_run, one)
-  assert runs.Run.read(tiny_run, one, whole=False).model_config.stages == 'rpn'
+  assert runs.Run.read(tiny_run, one, 'propose').model_config.stages == 'rpn'
 
 
 def test_a_built_model_has_the_checkpoints_weights(tiny_run):

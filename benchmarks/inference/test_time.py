@@ -17,7 +17,7 @@ import time
 
 import tqdm
 
-from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
+from panet_tf.cli import front_end  # noqa: F401 - its import keeps TensorFlow quiet
 
 # isort: split
 from panet_tf.configs import overrides

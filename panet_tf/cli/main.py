@@ -16,39 +16,36 @@
 """
 
 import argparse
+from collections.abc import Sequence
 import sys
 
-from panet_tf import errors
 from panet_tf.cli import convert_weights
 from panet_tf.cli import data
 from panet_tf.cli import evaluate
-from panet_tf.cli import predict as predict_lib
+from panet_tf.cli import front_end
+from panet_tf.cli import predict
 from panet_tf.cli import propose
-from panet_tf.cli import quiet  # noqa: F401 - it is its import that acts
 from panet_tf.cli import serve_client
 
 
-def main(argv=None) -> int:
-  """Runs one verb. Returns the exit code: 2 for a mistake of the user's."""
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one verb, which imports what it needs: `panet --help` is quick.
+
+  Returns:
+    The exit code: 2 for a mistake of the user's.
+  """
   parser = argparse.ArgumentParser(
       prog='panet', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)
   verbs = parser.add_subparsers(dest='verb', required=True)
   data.add_verbs(verbs)
   evaluate.add_verbs(verbs)
-  predict_lib.add_verb(verbs)
+  predict.add_verb(verbs)
   propose.add_verb(verbs)
   serve_client.add_verb(verbs)
   convert_weights.add_verb(verbs)
   args = parser.parse_args(argv)
-  try:
-    return args.run(args) or 0
-  except errors.InputError as e:
-    print(f'error: {e}', file=sys.stderr)
-    return 2
-  except KeyboardInterrupt:
-    print('stopped', file=sys.stderr)
-    return 130
+  return front_end.exit_code(args.run, args)
 
 
 if __name__ == '__main__':

@@ -8,12 +8,12 @@ from official.modeling import hyperparams
 
 from panet_tf import errors
 from panet_tf.configs import checks
+from panet_tf.modeling.backbones import resnet
+from panet_tf.modeling.layers import normalization
 
-NORMALIZATIONS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
 # Values of `backbone.model_id`, and of `backbone.name`.
-DEPTHS = (18, 34, 50, 101, 152, 269)
-NAMES = ('resnext101_32x8d', 'resnext101_64x4d', 'se_resnext101_32x4d',
-         'senet154')
+DEPTHS = tuple(key for key in resnet.DESIGNS if isinstance(key, int))
+NAMES = tuple(key for key in resnet.DESIGNS if isinstance(key, str))
 BACKBONES = tuple(f'resnet{depth}' for depth in DEPTHS) + NAMES
 
 
@@ -49,10 +49,15 @@ class Backbone(hyperparams.Config):
   deformable_stages: list[int] = dataclasses.field(default_factory=list)
   modulated: bool = False
 
+  @property
+  def key(self) -> int | str:
+    """Which of `modeling.backbones.resnet.DESIGNS` it is."""
+    return self.name or self.model_id
+
   def check(self):
     """Raises InputError for a backbone that there is not."""
     one_of('backbone.normalization', self.normalization,
-            ('',) + NORMALIZATIONS)
+           ('',) + normalization.KINDS)
     one_of('backbone.model_id', self.model_id, DEPTHS)
     one_of('backbone.name', self.name, ('',) + NAMES)
     if self.name and self.model_id != Backbone.model_id:
@@ -68,7 +73,7 @@ class Backbone(hyperparams.Config):
           'a multiple of 1/32')
     for stage in self.deformable_stages:
       one_of('backbone.deformable_stages', stage, (3, 4, 5))
-    if self.deformable_stages and self.model_id < 50:
+    if self.deformable_stages and not resnet.DESIGNS[self.key].bottleneck:
       raise errors.InputError(
           'task.model.backbone.deformable_stages is '
           f'{self.deformable_stages}, but model_id {self.model_id} has no '

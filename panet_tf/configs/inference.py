@@ -92,8 +92,9 @@ class Inference(hyperparams.Config):
     if self.soft_nms:
       checks.one_of(f'{where}.soft_nms', self.soft_nms, SOFT_NMS_METHODS)
     checks.one_of(f'{where}.box_voting_scoring', self.box_voting_scoring,
-           BOX_SCORINGS)
-    checks.one_of(f'{where}.ensemble_merge', self.ensemble_merge, ('mean', 'voting'))
+                  BOX_SCORINGS)
+    checks.one_of(f'{where}.ensemble_merge', self.ensemble_merge,
+                  ('mean', 'voting'))
     numbers = [
         ('long_edge', 64, 16384), ('box_voting_iou', 0, 1),
         ('mask_voting_iou', 0, 1), ('box_voting_beta', 1e-3, 1e3),
@@ -116,39 +117,22 @@ class Inference(hyperparams.Config):
     for number, member in enumerate(self.ensemble):
       if member.backbone:
         checks.one_of(f'{where}.ensemble[{number}].backbone', member.backbone,
-               backbone.BACKBONES)
+                      backbone.BACKBONES)
       if not member.checkpoint:
         raise errors.InputError(
             f'{where}.ensemble[{number}] has no checkpoint')
 
 
-def apply(task: Any):
-  """Checks `task.inference`, and puts its thresholds where models look.
-
-  Args:
-    task: `configs.panet.PANetTask`.
-
-  Raises:
-    InputError: see `Inference.check`.
-  """
-  task.inference.check()
-  generator = task.model.detection_generator
-  if task.inference.score_threshold is not None:
-    generator.pre_nms_score_threshold = task.inference.score_threshold
-  if task.inference.max_detections is not None:
-    generator.max_num_detections = task.inference.max_detections
-
-
-def check_backbone(number: int, member: EnsembleMember, backbone: Any):
+def check_backbone(number: int, member: EnsembleMember, found: Any):
   """Raises InputError if a run has another backbone than an ensemble's list.
 
   Args:
     number: of the member.
     member: what the list says.
-    backbone: `configs.panet.Backbone` of the run.
+    found: `configs.backbone.Backbone` of the run.
   """
-  found = backbone.name or f'resnet{backbone.model_id}'
-  if member.backbone not in ('', found):
+  name = found.name or f'resnet{found.model_id}'
+  if member.backbone not in ('', name):
     raise errors.InputError(
         f'task.inference.ensemble[{number}].backbone is {member.backbone}, but '
-        f'{member.checkpoint} has {found}')
+        f'{member.checkpoint} has {name}')

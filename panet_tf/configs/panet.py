@@ -14,12 +14,18 @@ from official.vision.configs import maskrcnn
 
 from panet_tf import errors
 from panet_tf.configs import backbone as backbone_lib
+from panet_tf.configs import data as data_lib
 from panet_tf.configs import inference as inference_config
 from panet_tf.configs import stages as stages_lib
+from panet_tf.modeling import adaptive_feature_pooling as pooling
+from panet_tf.modeling import box_head
+from panet_tf.modeling import fully_connected_fusion
+from panet_tf.modeling.layers import normalization
 
 Backbone = backbone_lib.Backbone
 Pixels = backbone_lib.Pixels
-_NORMALIZATIONS = backbone_lib.NORMALIZATIONS
+Parser = data_lib.Parser
+DataConfig = data_lib.DataConfig
 
 # Fields of Model Garden's heads that PANet has other fields, or no use, for.
 _UNUSED = (
@@ -110,14 +116,14 @@ class PANet(maskrcnn.MaskRCNN):
     """Raises InputError for a value that no part of the model understands."""
     one_of = backbone_lib.one_of
     one_of('stages', self.stages, stages_lib.STAGES)
-    one_of('pooling_fusion', self.pooling_fusion, ('max', 'sum'))
-    one_of('fuse_after', self.fuse_after, ('first_layer', 'pooling'))
-    one_of('fc_source', self.fc_source, ('conv2', 'conv3', 'conv4'))
-    one_of('fc_fusion', self.fc_fusion, ('sum', 'max', 'product'))
-    one_of('box_head', self.box_head, ('4conv1fc', '2fc'))
-    one_of('normalization', self.normalization, _NORMALIZATIONS)
+    one_of('pooling_fusion', self.pooling_fusion, pooling.FUSIONS)
+    one_of('fuse_after', self.fuse_after, pooling.FUSE_AFTER)
+    one_of('fc_source', self.fc_source, fully_connected_fusion.SOURCES)
+    one_of('fc_fusion', self.fc_fusion, fully_connected_fusion.MASK_FUSIONS)
+    one_of('box_head', self.box_head, box_head.KINDS)
+    one_of('normalization', self.normalization, normalization.KINDS)
     one_of('rpn_normalization', self.rpn_normalization,
-           ('',) + _NORMALIZATIONS)
+           ('',) + normalization.KINDS)
     self.pixels.check()
     self.backbone.check()
     defaults = PANet()
@@ -152,6 +158,17 @@ class PANet(maskrcnn.MaskRCNN):
           f'{generator.nms_iou_threshold}, where nms_version '
           f'{generator.nms_version} drops too many boxes and {user} would not '
           'equal it; set nms_version: batched')
+
+  def check_proposals(self):
+    """Raises InputError for proposals that an export makes in another way."""
+    generator = self.roi_generator
+    # Model Garden's loops let suppressed boxes suppress others below 0.5.
+    if (0.0 < generator.test_nms_iou_threshold < 0.5
+        and not generator.use_batched_nms):
+      raise errors.InputError(
+          'task.model.roi_generator.test_nms_iou_threshold is '
+          f'{generator.test_nms_iou_threshold}, where Model Garden drops too '
+          'many boxes and no export would equal it; set use_batched_nms: true')
 
   def _check_mask_branch(self):
     source = int(self.fc_source[-1])
@@ -191,66 +208,6 @@ class PANet(maskrcnn.MaskRCNN):
 
 
 @dataclasses.dataclass
-class Parser(maskrcnn.Parser):
-  """Model Garden's parser options, and image scales by edge.
-
-  Attributes:
-    short_edge: range of the shorter edge in pixels, drawn uniformly per image
-      while training; its upper end is used for evaluation. Empty: images are
-      fitted into `model.input_size` and jittered by aug_scale_min/max.
-    short_edge_choices: shorter edges in ascending order, each as likely,
-      instead of the range; evaluation uses the last.
-    long_edge: the longer edge is at most this; wins over the shorter one.
-    canvases: HEIGHTxWIDTH of padded inputs, for images scaled by edges: one for
-      all, or several for training. Then each image lies on the smallest with
-      room for it, a batch holds images of one canvas, and none is left out.
-      Empty: one square canvas of side `long_edge`.
-    pad_to: `panet predict`, `panet evaluate` and `train.py --mode=eval` pad an
-      image to multiples of this many pixels only, one image at a time, instead
-      of to the canvas: GroupNorm sees the padding. Evaluation during a training
-      and exports have one canvas. 0: the canvas, always.
-    aligned_masks: mask targets sampled at the centres of their cells. False is
-      Model Garden's crop, up to half an image pixel off.
-  """
-  short_edge: list[int] = dataclasses.field(default_factory=list)
-  short_edge_choices: list[int] = dataclasses.field(default_factory=list)
-  long_edge: int = 0
-  canvases: list[str] = dataclasses.field(default_factory=list)
-  pad_to: int = 0
-  aligned_masks: bool = True
-
-
-@dataclasses.dataclass
-class DataConfig(maskrcnn.DataConfig):
-  """Shards made by `panet data`, or by Model Garden's own converter.
-
-  Of Model Garden's fields:
-    cache: keeps records in memory, as stored, after the first epoch. Model
-      Garden would keep what the parser made of them: several times the memory,
-      and one scale and flip of each image for the whole run.
-    enable_tf_data_service, tf_data_service_address, tf_data_service_job_name:
-      the service's workers read and parse, each all shards. `seed` then has no
-      effect, and `task.seed` must be unset: they would send the same examples.
-    shuffle_buffer_size: records, as stored.
-
-  Attributes:
-    class_balanced: training reads an image as often as if one drew a class
-      first, all that occur being equally likely, and then one of its images;
-      see `dataloaders.sampling`. All shards are read once before the start.
-      Copies of a record are apart by what `shuffle_buffer_size` gives, which
-      should be many times their number.
-    proposals: for a model whose `stages` is detector: file, or glob of
-      .tfrecord files, with the boxes of every image, as of `panet propose`;
-      see `dataloaders.proposals`.
-  """
-  dtype: str = 'float32'
-  parser: Parser = dataclasses.field(default_factory=Parser)
-  class_balanced: bool = False
-  proposals: str = ''
-  shuffle_buffer_size: int = 1000
-
-
-@dataclasses.dataclass
 class PANetTask(maskrcnn.MaskRCNNTask):
   """PANet on COCO-format data.
 
@@ -276,3 +233,40 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       default_factory=inference_config.Inference)
   seed: int | None = None
   init_labels: list[int] = dataclasses.field(default_factory=list)
+
+  def check(self, mode: str):
+    """Raises InputError for what does not go with training or evaluation.
+
+    Args:
+      mode: of train.py; only data that it reads is checked.
+    """
+    used = [data for data, part in (
+        (self.train_data, 'train'), (self.validation_data, 'eval'))
+            if part in mode]
+    stages_lib.check_task(self, used)
+    for data in used:
+      data.check(self)
+    # What Model Garden has here and we do not.
+    for field, right in (
+        ('use_coco_metrics', True), ('use_wod_metrics', False),
+        ('use_approx_instance_metrics', False), ('allow_image_summary', False)):
+      if getattr(self, field) != right:
+        raise errors.InputError(
+            f'task.{field} is {getattr(self, field)}; it must be {right}: '
+            "evaluation is by COCO's metrics, without pictures")
+    if 'train' in mode:
+      self._check_initial_weights()
+
+  def _check_initial_weights(self):
+    path, modules = self.init_checkpoint, self.init_checkpoint_modules
+    if self.init_labels and not (path and modules == 'all'):
+      raise errors.InputError(
+          f'task.init_labels is {self.init_labels}, but task.init_checkpoint '
+          f'is {path!r} and task.init_checkpoint_modules {modules!r}: labels go '
+          'with a checkpoint of all modules')
+    named = [modules] if isinstance(modules, str) else list(modules)
+    if path and modules != 'all' and not (
+        named and {'backbone', 'decoder'}.issuperset(named)):
+      raise errors.InputError(  # Model Garden loads nothing, without a word.
+          f'task.init_checkpoint_modules is {modules!r}; it must be all, or of '
+          'backbone and decoder')

@@ -1,6 +1,5 @@
 """Configuration to parser: how a model wants its images and labels."""
 
-from panet_tf import errors
 from panet_tf.configs import canvases as canvases_lib
 from panet_tf.configs import panet as panet_config
 from panet_tf.dataloaders import image_scaling
@@ -21,13 +20,6 @@ def build_parser(model: panet_config.PANet,
                  data: panet_config.DataConfig) -> panet_parser.Parser:
   """The parser of a data configuration for a model configuration."""
   options = data.parser
-  if options.aug_type and options.aug_type.type:
-    raise errors.InputError(
-        'parser.aug_type is set; AutoAugment and RandAugment are not supported')
-  stride = 32 if model.legacy_boxes else 64
-  if options.pad_to < 0 or options.pad_to % stride:
-    raise errors.InputError(
-        f'parser.pad_to is {options.pad_to}; it must be a multiple of {stride}')
   return panet_parser.Parser(
       input_size=model.input_size,
       min_level=model.min_level,

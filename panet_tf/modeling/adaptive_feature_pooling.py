@@ -18,7 +18,9 @@ from panet_tf.ops import roi_align
 
 # Boxes pool from these; level 6 is for proposals only.
 LEVELS = ('2', '3', '4', '5')
-_FUSE_AFTER = ('first_layer', 'pooling')
+# Of two levels; more, one after the other.
+FUSIONS = {'max': tf.maximum, 'sum': tf.add}
+FUSE_AFTER = ('first_layer', 'pooling')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -147,13 +149,13 @@ class LevelFusion(tf_keras.layers.Layer):
   def __init__(self, fusion: str = 'max', **kwargs):
     super().__init__(**kwargs)
     self.fusion = fusion
-    if fusion not in ('max', 'sum'):
-      raise ValueError(f"Level fusion {fusion!r}: expected 'max' or 'sum'.")
+    if fusion not in FUSIONS:
+      raise ValueError(
+          f'Level fusion {fusion!r}: expected one of {list(FUSIONS)}.')
 
   def call(self, levels: Sequence[tf.Tensor]) -> tf.Tensor:
     """Fuses tensors of one shape; a list of one passes through."""
-    fuse = tf.maximum if self.fusion == 'max' else tf.add
-    return functools.reduce(fuse, levels)
+    return functools.reduce(FUSIONS[self.fusion], levels)
 
   def get_config(self) -> Mapping[str, Any]:
     return dict(super().get_config(), fusion=self.fusion)
@@ -163,8 +165,8 @@ def first_layers(make: Callable[[str], tf_keras.layers.Layer], name: str,
                  num_levels: int, fuse_after: str
                 ) -> dict[str, tf_keras.layers.Layer]:
   """One layer for each level, or one for all where they are fused before it."""
-  if fuse_after not in _FUSE_AFTER:
-    raise ValueError(f'fuse_after {fuse_after!r}: expected {_FUSE_AFTER}.')
+  if fuse_after not in FUSE_AFTER:
+    raise ValueError(f'fuse_after {fuse_after!r}: expected {FUSE_AFTER}.')
   if fuse_after == 'pooling' or num_levels == 1:
     return {'fused': make(name)}
   return {f'level_{level}': make(f'{name}_level_{level}')

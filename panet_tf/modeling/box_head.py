@@ -15,7 +15,7 @@ import tf_keras
 from panet_tf.modeling import adaptive_feature_pooling
 from panet_tf.modeling.layers import normalization
 
-_KINDS = ('4conv1fc', '2fc')
+KINDS = ('4conv1fc', '2fc')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -48,8 +48,8 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
       ValueError: for an unknown kind, fusion or fuse_after.
     """
     super().__init__(**kwargs)
-    if kind not in _KINDS:
-      raise ValueError(f'Box head kind {kind!r}: expected one of {_KINDS}.')
+    if kind not in KINDS:
+      raise ValueError(f'Box head kind {kind!r}: expected one of {KINDS}.')
     self.num_classes, self.kind = num_classes, kind
     self.num_filters, self.fc_dims = num_filters, fc_dims
     self.num_levels, self.fuse_after = num_levels, fuse_after

@@ -21,7 +21,8 @@ from panet_tf.modeling.layers import normalization
 
 _CROP_SIZE = 14
 _MASK_SIZE = 2 * _CROP_SIZE
-_MASK_FUSIONS = ('sum', 'max', 'product')
+MASK_FUSIONS = ('sum', 'max', 'product')
+SOURCES = ('conv2', 'conv3', 'conv4')  # Of Table 5.
 
 
 def fuse_masks(a: tf.Tensor, b: tf.Tensor, fusion: str) -> tf.Tensor:
@@ -82,9 +83,9 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
         (halved) channels.
     """
     super().__init__(**kwargs)
-    if mask_fusion not in _MASK_FUSIONS:
+    if mask_fusion not in MASK_FUSIONS:
       raise ValueError(
-          f'mask_fusion {mask_fusion!r}: expected one of {_MASK_FUSIONS}.')
+          f'mask_fusion {mask_fusion!r}: expected one of {MASK_FUSIONS}.')
     self.num_classes, self.num_convs = num_classes, num_convs
     self.num_filters, self.num_levels = num_filters, num_levels
     self.fuse_after, self.fc_branch = fuse_after, fc_branch

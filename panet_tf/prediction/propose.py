@@ -18,7 +18,7 @@ import tqdm
 from panet_tf import files
 from panet_tf import runs
 from panet_tf.configs import overrides as overrides_lib
-from panet_tf.configs import stages
+from panet_tf.configs import resolve
 from panet_tf.data import coco_json
 from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
@@ -37,22 +37,12 @@ _Found = tuple[Any, detections.Detections]  # Image id, and its proposals.
 class Proposer:
   """An RPN, alone or of a whole model, on images of any size."""
 
-  def __init__(self, run: runs.Run, num_proposals: int):
+  def __init__(self, run: runs.Run):
     """Loads a model that training wrote.
 
     Args:
-      run: of the RPN; its options become those of this many proposals.
-      num_proposals: of an image, at most.
-
-    Raises:
-      InputError: a model without an RPN.
+      run: of the RPN, as for `panet propose`.
     """
-    config = run.model_config
-    stages.check_proposes(config, run.checkpoint)
-    config.roi_generator.test_num_proposals = num_proposals
-    # Model Garden's NMS fails where a level has fewer candidates than that.
-    config.roi_generator.test_pre_nms_top_k = max(
-        config.roi_generator.test_pre_nms_top_k, num_proposals)
     self._model = run.build_model()
     self._prepare = tf.function(run.parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
@@ -114,8 +104,9 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
   else:
     ids = _ids(images, annotations)
     total, pixels = len(ids), _of_files(ids)
-  proposer = Proposer(
-      runs.Run.read(model, overrides, whole=False), num_proposals)
+  run = runs.Run.read(model, overrides, 'propose')
+  run.params = resolve.proposing(run.params, num_proposals)
+  proposer = Proposer(run)
   files.make_folder(os.path.dirname(output) or '.')
   began, numbers = time.monotonic(), []
 

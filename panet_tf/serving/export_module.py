@@ -10,7 +10,6 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from panet_tf import errors
 from panet_tf import factory
 from panet_tf import runs
 from panet_tf.modeling import panet_model
@@ -23,12 +22,7 @@ def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   Args:
     config: `configs.panet.PANet`.
     builtin_ops: only ops that TFLite has.
-
-  Raises:
-    InputError: the configuration asks for what an export does not have.
   """
-  config.check_detections('an export')
-  _check_proposals(config.roi_generator)
   parts = dict(factory.build_panet(config).get_config())
   for name in ('roi_aligner', 'mask_roi_aligner'):
     if parts[name] is not None:
@@ -44,17 +38,6 @@ def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
   return panet_model.PANetModel(**parts)
 
 
-def _check_proposals(config):
-  """Raises InputError for proposals that an export would make in another way."""
-  # Model Garden's loops let suppressed boxes suppress others below 0.5.
-  if (0.0 < config.test_nms_iou_threshold < 0.5
-      and not config.use_batched_nms):
-    raise errors.InputError(
-        'task.model.roi_generator.test_nms_iou_threshold is '
-        f'{config.test_nms_iou_threshold}, where Model Garden drops too many '
-        'boxes and no export would equal it; set use_batched_nms: true')
-
-
 class ExportModule(tf.Module):
   """A trained model between the network's input and its detections."""
 
@@ -66,8 +49,7 @@ class ExportModule(tf.Module):
       builtin_ops: only ops that TFLite has.
 
     Raises:
-      InputError: the configuration asks for what an export does not have, or
-        the checkpoint does not fit.
+      InputError: the checkpoint does not fit.
     """
     super().__init__(name='panet')
     self.parser = run.parser

@@ -1,11 +1,14 @@
 """The flags of export.py as one object, and what does not go together."""
 
 import dataclasses
+import re
 
 from panet_tf import errors
+from panet_tf.configs import panet as panet_config
 from panet_tf.serving.formats import tensorrt
 from panet_tf.serving.formats import tflite
 
+_MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
 FORMATS = ('saved_model', 'tflite', 'onnx', 'tftrt')
 
 
@@ -66,6 +69,32 @@ class Options:
     if self.verify_images and not self.verify:
       raise errors.InputError('--verify_images goes with --verify')
     self._check_quantization()
+    _ = self.canvas
+
+  @property
+  def canvas(self) -> list[int] | None:
+    """Height and width of `input_image_size`; InputError if it is odd."""
+    text = self.input_image_size
+    if not text:
+      return None
+    match = re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', text)
+    size = [int(edge) for edge in match.groups()] if match else [0]
+    if not all(0 < edge <= _MAX_EDGE for edge in size):
+      raise errors.InputError(
+          f'--input_image_size is {text!r}; it must be HEIGHT,WIDTH, each from '
+          f'1 to {_MAX_EDGE}')
+    return size
+
+  def check_model(self, model: panet_config.PANet):
+    """Raises InputError for what a model has not."""
+    if self.full_image_masks and not model.include_mask:
+      raise errors.InputError('--full_image_masks: this model has no masks '
+                              '(task.model.include_mask is false)')
+    if self.full_image_masks and model.legacy_boxes:
+      raise errors.InputError(
+          '--full_image_masks: task.model.legacy_boxes is true, and no graph '
+          'pastes masks as the release does; leave it out, and `panet predict` '
+          'pastes them')
 
   def _check_quantization(self):
     for name in ('quant_type', 'calibration_images'):

@@ -3,13 +3,13 @@
 import contextlib
 import dataclasses
 import os
-import re
 import shutil
 import tempfile
 
 from panet_tf import errors
 from panet_tf import runs
 from panet_tf.configs import overrides as overrides_lib
+from panet_tf.configs import resolve
 from panet_tf.inference import open_model
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
@@ -22,7 +22,6 @@ from panet_tf.serving.verification import report
 from panet_tf.serving.verification import verify
 
 REPORT = 'export_report.json'
-_MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
 
 
 def export(checkpoint_path: str, export_dir: str,
@@ -50,36 +49,31 @@ def export(checkpoint_path: str, export_dir: str,
       not os.path.isdir(export_dir)):
     raise errors.InputError(
         f'--export_dir is {export_dir!r}; it must be a folder, which may exist')
-  run = runs.Run.read(checkpoint_path, overrides)
-  params, model_config = run.params, run.model_config
+  run = runs.Run.read(checkpoint_path, overrides, 'export')
   if os.path.realpath(export_dir) == os.path.realpath(
       os.path.dirname(run.checkpoint)):
     raise errors.InputError(
         f'--export_dir {export_dir} is the folder of the training; an export '
         'there would hide its checkpoints')
-  if options.input_image_size:
-    _set_input_size(params, options.input_image_size)
-  if params.task.validation_data.parser.pad_to and (
-      options.format != 'saved_model'):
-    _use_one_canvas(params, options.format)
-  if options.full_image_masks and not model_config.include_mask:
-    raise errors.InputError('--full_image_masks: this model has no masks '
-                            '(task.model.include_mask is false)')
-  if options.full_image_masks and model_config.legacy_boxes:
-    raise errors.InputError(
-        '--full_image_masks: task.model.legacy_boxes is true, and no graph '
-        'pastes masks as the release does; leave it out, and `panet predict` '
-        'pastes them')
+  options.check_model(run.model_config)
+  one_canvas = options.format != 'saved_model' and bool(
+      run.task.validation_data.parser.pad_to)
+  if one_canvas:
+    print(f'note: --format={options.format} has one canvas, of task.model.'
+          'input_size or --input_image_size; images of another shape are '
+          'padded to it, which GroupNorm sees: they are detected as with '
+          'parser.pad_to: 0')
+  run.params = resolve.exporting(run.params, options.canvas, one_canvas)
   images = export_images.for_verification(
-      options.verify_images, params.task.validation_data.input_path
+      options.verify_images, run.task.validation_data.input_path
   ) if options.verify else []
   module = export_module.ExportModule(
       run, builtin_ops=options.format == 'tflite')
   description = model_info.ModelInfo(
       run.categories, preprocessing.Preprocessing.from_dict(
           module.parser.eval_rule()),
-      model_config.include_mask, options.full_image_masks,
-      model_config.legacy_boxes)
+      run.model_config.include_mask, options.full_image_masks,
+      run.model_config.legacy_boxes)
   with _scratch(os.path.realpath(export_dir)) as folder:
     written = export_formats.write(
         module, description, folder, export_formats.next_version(export_dir),
@@ -91,27 +85,6 @@ def export(checkpoint_path: str, export_dir: str,
               run.checkpoint, overrides.experiment, options)
     _move(folder, export_dir)
   return os.path.join(export_dir, name)
-
-
-def _set_input_size(params, text):
-  match = re.fullmatch(r'\s*(\d{1,5})\s*,\s*(\d{1,5})\s*', text)
-  size = [int(edge) for edge in match.groups()] if match else [0]
-  if not all(0 < edge <= _MAX_EDGE for edge in size):
-    raise errors.InputError(
-        f'--input_image_size is {text!r}; it must be HEIGHT,WIDTH, each from 1 '
-        f'to {_MAX_EDGE}')
-  params.override({'task': {
-      'model': {'input_size': [*size, 3]},
-      'validation_data': {'parser': {
-          'short_edge': [], 'short_edge_choices': [], 'long_edge': 0,
-          'canvases': []}}}})
-
-
-def _use_one_canvas(params, kind):
-  print(f'note: --format={kind} has one canvas, of task.model.input_size or '
-        '--input_image_size; images of another shape are padded to it, which '
-        'GroupNorm sees: they are detected as with parser.pad_to: 0')
-  params.override({'task': {'validation_data': {'parser': {'pad_to': 0}}}})
 
 
 def _verify(reference, written, images, folder, checkpoint, experiment,

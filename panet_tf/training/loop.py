@@ -15,9 +15,9 @@ import tf_keras
 
 from panet_tf import errors
 from panet_tf import files
+from panet_tf.configs import checks
 from panet_tf.configs import experiments
-from panet_tf.configs import inference as inference_config
-from panet_tf.configs import stages
+from panet_tf.configs import resolve
 from panet_tf.data import tfrecord
 from panet_tf.training import evaluate_shards
 from panet_tf.training import progress
@@ -45,11 +45,9 @@ def run(experiment: str, mode: str, model_dir: str,
     InputError: for any mistake in the arguments, the data or the checkpoint.
   """
   params = experiments.read(experiment, config_files, params_override, tpu)
+  params, info = prepare(params, mode)
   if mode == 'continuous_train_and_eval':
     mode = 'train_and_eval'
-    params.override({'trainer': {
-        'validation_interval': params.trainer.checkpoint_interval}})
-  info = prepare(params, mode)
   _check_model_dir(params, mode, model_dir)
   if 'train' in mode:
     train_utils.serialize_config(params, model_dir)
@@ -74,15 +72,17 @@ def run(experiment: str, mode: str, model_dir: str,
   _run_loop(params, strategy, task, mode, model_dir)
 
 
-def prepare(params: cfg.ExperimentConfig, mode: str) -> dict[str, Any]:
+def prepare(params: cfg.ExperimentConfig, mode: str
+           ) -> tuple[cfg.ExperimentConfig, dict[str, Any] | None]:
   """Checks data and options, and fills in what the data set knows.
 
   Args:
-    params: changed in place, locked afterwards.
+    params: as they were read.
     mode: of `run`.
 
   Returns:
-    The data set's description, or None for shards that have none.
+    The complete experiment, locked, and the data set's description, or None
+    for shards that have none.
 
   Raises:
     InputError: for missing shards, damaged shards or an option out of range.
@@ -93,28 +93,13 @@ def prepare(params: cfg.ExperimentConfig, mode: str) -> dict[str, Any]:
           if part in mode]
   for data in used:
     tfrecord.check_shards(tfrecord.shard_paths(data.input_path))
-  info = tfrecord.read_dataset_info(used[0].input_path)
-  if info:
-    num_classes = len(info['categories']) + 1
-    if task.model.num_classes not in (0, num_classes):
-      raise errors.InputError(
-          f'task.model.num_classes is {task.model.num_classes}, but the data '
-          f'{used[0].input_path} has {num_classes - 1} categories: it must be '
-          f'{num_classes} (with background), or 0 to take it from the data')
-    task.model.num_classes = num_classes
-  if not task.model.num_classes:
-    raise errors.InputError(
-        f'task.model.num_classes is 0 and {used[0].input_path} has no '
-        '.dataset.json beside it: set it to the number of categories plus 1')
-  task.model.check()
-  stages.check_task(task, used)
-  inference_config.apply(task)
-  if task.seed is not None:
-    task.train_data.seed = task.seed
-    task.train_data.deterministic = True
+  path = used[0].input_path
+  info = tfrecord.read_dataset_info(path)
+  params = resolve.training(params, mode, info, path)
+  checks.check(params, mode)
   params.validate()
   params.lock()
-  return info
+  return params, info
 
 
 def _check_model_dir(params, mode, model_dir):

@@ -12,7 +12,6 @@ from official.vision.tasks import maskrcnn
 import tensorflow as tf
 import tf_keras
 
-from panet_tf import errors
 from panet_tf import factory
 from panet_tf import runs
 from panet_tf.configs import panet as panet_config
@@ -29,11 +28,6 @@ from panet_tf.evaluation import coco_evaluator
 from panet_tf.evaluation import proposal_evaluator
 from panet_tf.training import initial_weights
 from panet_tf.training import progress
-
-# What Model Garden has here and we do not.
-_EVALUATION = {
-    'use_coco_metrics': True, 'use_wod_metrics': False,
-    'use_approx_instance_metrics': False, 'allow_image_summary': False}
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
@@ -55,23 +49,13 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     """Loads `init_checkpoint`; InputError if it is of another model."""
     path = self.task_config.init_checkpoint
     modules = self.task_config.init_checkpoint_modules
-    labels = self.task_config.init_labels
-    if labels and not (path and modules == 'all'):
-      raise errors.InputError(
-          f'task.init_labels is {labels}, but task.init_checkpoint is {path!r} '
-          f'and task.init_checkpoint_modules {modules!r}: labels go with a '
-          'checkpoint of all modules')
     if not path:
       return
     checkpoint = runs.find(path)
     if modules == 'all':
-      initial_weights.load(model, checkpoint, labels)
+      initial_weights.load(model, checkpoint, self.task_config.init_labels)
       return
     named = [modules] if isinstance(modules, str) else list(modules)
-    if not named or not {'backbone', 'decoder'}.issuperset(named):
-      raise errors.InputError(  # Model Garden loads nothing, without a word.
-          f'task.init_checkpoint_modules is {modules!r}; it must be all, or of '
-          'backbone and decoder')
     if 'backbone' in named:
       runs.check_backbone(checkpoint, self.task_config.model.as_dict())
     initial_weights.load_modules(model, checkpoint, named)
@@ -81,14 +65,9 @@ class PANetTask(maskrcnn.MaskRCNNTask):
                    dataset_fn: Any = None) -> tf.data.Dataset:
     """Batches of (image, labels); see `dataloaders.parser`."""
     model = self.task_config.model
-    if params.decoder.type != 'simple_decoder':
-      raise errors.InputError(
-          f'decoder.type is {params.decoder.type!r}; it must be '
-          'simple_decoder: names of categories come with the shards')
-    decoder_options = params.decoder.get()
     decoder = panet_parser.Decoder(
         include_mask=model.include_mask and params.is_training,
-        regenerate_source_id=decoder_options.regenerate_source_id)
+        regenerate_source_id=params.decoder.get().regenerate_source_id)
     parser = input_factory.build_parser(model, params)
     paths = tfrecord.shard_paths(params.input_path)
     decode = decoder.decode
@@ -97,20 +76,10 @@ class PANetTask(maskrcnn.MaskRCNNTask):
           params.proposals, input_factory.num_proposals(model, params))
       decode = stored.joined(decode, proposals_lib.image_ids(paths))
     dataset_fn = dataset_fn or dataset_fn_lib.pick_dataset_fn(params.file_type)
-    seed = params.seed
-    if params.enable_tf_data_service:
-      if self.task_config.seed is not None:
-        raise errors.InputError(
-            f'task.seed is {self.task_config.seed}, but enable_tf_data_service '
-            'is set: all workers of the service would send the same examples; '
-            'task.seed must be null')
-      seed = None  # As Model Garden's own.
+    # As Model Garden's own.
+    seed = None if params.enable_tf_data_service else params.seed
     balance = transform_and_batch = None
     if params.class_balanced:
-      if not params.is_training:
-        raise errors.InputError(
-            'task.validation_data.class_balanced is set; evaluation takes '
-            'every image once: only task.train_data can be balanced')
       balance = sampling.class_balanced(
           paths, dataset_fn, model.num_classes, seed)
     if len(params.parser.canvases) > 1:
@@ -150,16 +119,6 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if self.task_config.model.stages == 'rpn':
       return tf.constant(0.0), tf.constant(0.0)
     return super()._build_frcnn_losses(outputs, labels)
-
-  def build_metrics(self, training: bool = True):
-    """Model Garden's; InputError for an option of its other evaluators."""
-    for field, right in _EVALUATION.items():
-      value = getattr(self.task_config, field)
-      if value != right:
-        raise errors.InputError(
-            f'task.{field} is {value}; it must be {right}: evaluation is by '
-            "COCO's metrics, without pictures")
-    return super().build_metrics(training)
 
   def _build_coco_metrics(self):
     """Ground truth is the given file, or the shards; never a left-over."""

@@ -205,9 +205,7 @@ def test_an_image_that_the_file_lacks_is_one_line(shards, tmp_path, capsys):
       'panet_shapes', (), 'task: {model: {stages: detector, num_classes: 5}, '
       f'validation_data: {{proposals: "{tmp_path}/x.json", '
       f'input_path: "{shards}"}}}}').task)
-  with pytest.raises(SystemExit) as e:
-    front_end.exit_with_one_line(
-        lambda: list(task.build_inputs(task.task_config.validation_data)))
-  assert e.value.code == 2
+  assert 2 == front_end.exit_code(
+      lambda: list(task.build_inputs(task.task_config.validation_data)))
   last = capsys.readouterr().err.strip().splitlines()[-1]
   assert last.startswith('error: ') and 'x.json has no proposals' in last

@@ -111,4 +111,5 @@ def test_the_service_s_worker_reads_and_parses(shards, service, fields):
 def test_a_seed_of_the_run_is_refused_with_the_service(shards):
   data = data_config(shards, enable_tf_data_service=True)
   with pytest.raises(errors.InputError, match='task.seed is 3'):
-    tiny.task(seed=3).build_inputs(data)
+    data.check(tiny.task(seed=3).task_config)
+  data.check(tiny.task().task_config)

@@ -167,4 +167,4 @@ def test_evaluation_is_not_balanced(shards):
   data = tiny.data_config(is_training=False).replace(
       input_path=shards, class_balanced=True)
   with pytest.raises(errors.InputError, match='task.validation_data.class_bal'):
-    tiny.task().build_inputs(data)
+    data.check(tiny.task().task_config)

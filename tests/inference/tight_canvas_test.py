@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from panet_tf import errors
+from panet_tf.configs import panet
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import views
 from panet_tf.training import loop
@@ -38,11 +39,12 @@ def test_a_copy_at_the_models_own_scale_gets_it_too():
 
 
 def test_a_step_that_the_levels_do_not_take_is_refused():
+  legacy = tiny.params(legacy_boxes=True)
   with pytest.raises(errors.InputError, match='pad_to is 32; it must be a'):
-    tiny.parser(pad_to=32)
+    panet.Parser(pad_to=32).check(tiny.params(), is_training=False)
   with pytest.raises(errors.InputError, match='multiple of 32'):
-    tiny.parser(tiny.params(legacy_boxes=True), pad_to=48)
-  tiny.parser(tiny.params(legacy_boxes=True), pad_to=32)
+    panet.Parser(pad_to=48).check(legacy, is_training=False)
+  panet.Parser(pad_to=32).check(legacy, is_training=False)
 
 
 def test_evaluation_mode_is_what_prediction_gives(tiny_run, tmp_path):

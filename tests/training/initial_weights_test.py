@@ -59,8 +59,10 @@ def target(two_replicas):
 
 
 def initialize(model, checkpoint, **fields):
-  tiny.task(tiny.params(num_classes=CLASSES), init_checkpoint=checkpoint,
-            **fields).initialize(model)
+  task = tiny.task(tiny.params(num_classes=CLASSES), init_checkpoint=checkpoint,
+                   **fields)
+  task.task_config.check('train')
+  task.initialize(model)
 
 
 def of_class(name, value, label, num_classes):

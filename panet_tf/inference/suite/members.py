@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 from panet_tf import errors
 from panet_tf import runs
+from panet_tf.configs import checks
 from panet_tf.configs import inference as inference_config
 from panet_tf.configs import overrides as overrides_lib
+from panet_tf.configs import resolve
 
 
 def check(members: Sequence[runs.Run]):
   """Raises InputError for models that do not go together."""
   base = members[0]
+  checks.check(base.params, 'suite', base.checkpoint)
   sizes = {}
   for member in members:
     if member.categories != base.categories:
@@ -50,6 +53,5 @@ def read_listed(listed: Sequence[inference_config.EnsembleMember],
   for number, (member, wanted) in enumerate(zip(members, listed)):
     inference_config.check_backbone(
         number, wanted, member.model_config.backbone)
-  members[0].params.task.inference = options
-  inference_config.apply(members[0].params.task)
+  members[0].params = resolve.merging(members[0].params, options)
   return members

@@ -67,12 +67,7 @@ class Suppression:
   """The detections of a copy, from what `Stages.classify` gives."""
 
   def __init__(self, config: panet_config.PANet):
-    """Reads the configuration of a model; its weights are not needed.
-
-    Raises:
-      InputError: it suppresses in a way that is not here.
-    """
-    config.check_detections('test-time augmentation')
+    """Reads the configuration of a model; its weights are not needed."""
     generator = config.detection_generator
     self._suppress = tf.function(portable_generators.PortableDetectionGenerator(
         **{name: getattr(generator, name) for name in (

@@ -21,8 +21,8 @@ import tf_keras
 from panet_tf.modeling.layers import deformable_conv
 from panet_tf.modeling.layers import grouped_conv
 
+KINDS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
 _BATCH_KINDS = ('sync_batch', 'batch', 'frozen')
-_KINDS = _BATCH_KINDS + ('group', 'none')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -57,9 +57,9 @@ class Normalization:
   num_groups: int = 32
 
   def __post_init__(self):
-    if self.kind not in _KINDS:
+    if self.kind not in KINDS:
       raise ValueError(
-          f'Normalization kind {self.kind!r}: expected one of {_KINDS}.')
+          f'Normalization kind {self.kind!r}: expected one of {KINDS}.')
 
   @property
   def conv_bias(self) -> bool:
