@@ -74,26 +74,52 @@ def check_backbone(checkpoint: str, model: Mapping[str, Any]):
   if not os.path.exists(path):
     return
   try:
-    with open(path, encoding='utf-8') as f:
-      wanted = yaml.safe_load(f)['task']['model']
-    different = _different(wanted, model, 'task.model')
+    difference = _difference(files.read_yaml(path)['task']['model'], model)
   except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError) as e:
     raise errors.InputError(
         f'{path} is damaged ({" ".join(str(e).split()):.80}); convert the '
         'weights again') from e
-  if different:
+  if difference:
+    field, wanted, given = difference
     raise errors.InputError(
-        f'{different}, which these weights of {os.path.dirname(checkpoint)} '
-        f'need: add --config_file={path}')
+        f'{field} is {given!r}, not {wanted!r}, which these weights of '
+        f'{os.path.dirname(checkpoint)} need: add --config_file={path}')
 
 
-def _different(wanted, given, field):
-  """The first difference in words, or ''."""
-  if not isinstance(wanted, Mapping):
-    return '' if wanted == given else f'{field} is {given!r}, not {wanted!r}'
+# These shape no weight, so a trained model may be evaluated with others.
+_FREE = ('detection_generator', 'roi_generator', 'roi_sampler', 'mask_sampler',
+         'input_size')
+
+
+def check_same_model(folder: str, model: Mapping[str, Any]):
+  """Raises InputError where a folder holds a run of another model.
+
+  Args:
+    folder: of a training; without a params.yaml, nothing is known.
+    model: fields of `task.model`.
+  """
+  path = os.path.join(folder, files.PARAMS)
+  if not os.path.exists(path):
+    return
+  before = files.read_yaml(path)['task']['model']
+  difference = _difference({
+      key: value for key, value in before.items()
+      if key not in _FREE and key in model}, model)
+  if difference:
+    field, was, is_now = difference
+    raise errors.InputError(
+        f'model_dir {folder} holds a run of another model: {field} was '
+        f'{was!r} and is {is_now!r}; use another model_dir or the '
+        'configuration of that run')
+
+
+def _difference(before, after, field='task.model'):
+  """The first (field, its value before, and after) of both, or None."""
+  if not isinstance(before, Mapping):
+    return None if before == after else (field, before, after)
   return next(filter(None, (
-      _different(value, given.get(key), f'{field}.{key}')
-      for key, value in wanted.items())), '')
+      _difference(value, after.get(key, value), f'{field}.{key}')
+      for key, value in before.items())), None)
 
 
 @dataclasses.dataclass

@@ -58,5 +58,6 @@ def add_model_arguments(parser: argparse.ArgumentParser):
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
   """What `add_model_arguments` added, as arguments of `predict`."""
   return dict(
-      models=args.models, overrides=overrides_of(args), batch_size=args.batch_size, tile=args.tile, overlap=args.overlap,
+      models=args.models, overrides=overrides_of(args),
+      batch_size=args.batch_size, tile=args.tile, overlap=args.overlap,
       strict=args.strict)

@@ -1,6 +1,6 @@
 """The options of the backbone, and of the pixels that its weights expect."""
 
-from collections.abc import Sequence
+from collections.abc import Collection
 import dataclasses
 from typing import Any
 
@@ -17,7 +17,7 @@ NAMES = tuple(key for key in resnet.DESIGNS if isinstance(key, str))
 BACKBONES = tuple(f'resnet{depth}' for depth in DEPTHS) + NAMES
 
 
-def one_of(field: str, value: Any, allowed: Sequence[Any]):
+def one_of(field: str, value: Any, allowed: Collection[Any]):
   """Raises InputError unless a field of `task.model` has an allowed value."""
   checks.one_of(f'task.model.{field}', value, allowed)
 

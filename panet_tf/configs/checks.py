@@ -4,14 +4,14 @@ Each part of the configuration has its own `check`; which are called, and what
 goes together, depends on what the experiment is used for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 from panet_tf import errors
 from panet_tf.configs import stages
 
 
-def one_of(field: str, value: Any, allowed: Sequence[Any]):
+def one_of(field: str, value: Any, allowed: Collection[Any]):
   """Raises InputError, naming the field, unless a value is allowed."""
   if value not in allowed:
     raise errors.InputError(

@@ -85,6 +85,12 @@ class DataConfig(maskrcnn.DataConfig):
   proposals: str = ''
   shuffle_buffer_size: int = 1000
 
+  @property
+  def regenerate_source_id(self) -> bool:
+    """Whether records are numbered anew, see Model Garden's decoder."""
+    decoder: Any = self.decoder
+    return decoder.get().regenerate_source_id
+
   def check(self, task: Any):
     """Raises InputError for shards that cannot be read in this way.
 

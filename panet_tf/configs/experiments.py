@@ -11,13 +11,8 @@ from official.vision.configs import maskrcnn
 
 from panet_tf import errors
 from panet_tf.configs import official_release
+from panet_tf.configs import panet
 from panet_tf.configs import strict_overrides
-from panet_tf.configs.panet import Backbone
-from panet_tf.configs.panet import DataConfig
-from panet_tf.configs.panet import Neck
-from panet_tf.configs.panet import PANet
-from panet_tf.configs.panet import PANetTask
-from panet_tf.configs.panet import Parser
 
 EXPERIMENTS = []
 
@@ -53,17 +48,17 @@ def _trainer(steps: list[int], learning_rates: list[float], *,
                   'warmup_learning_rate': learning_rates[0] / 3}}}))
 
 
-def _on_all_devices(model: PANet, trainer: cfg.TrainerConfig, *,
-                    data: list[str], batch_size: int, train: Parser,
-                    evaluation: Parser) -> cfg.ExperimentConfig:
+def _on_all_devices(model: panet.PANet, trainer: cfg.TrainerConfig, *,
+                    data: list[str], batch_size: int, train: panet.Parser,
+                    evaluation: panet.Parser) -> cfg.ExperimentConfig:
   """`data`: the ground truth's file, prefixes of the shards of both splits."""
-  task = PANetTask(
+  task = panet.PANetTask(
       model=model,
       annotation_file=data[0],
-      train_data=DataConfig(
+      train_data=panet.DataConfig(
           input_path=f'{data[1]}-*.tfrecord', is_training=True,
           global_batch_size=batch_size, parser=train),
-      validation_data=DataConfig(
+      validation_data=panet.DataConfig(
           input_path=f'{data[2]}-*.tfrecord', is_training=False,
           global_batch_size=8, drop_remainder=False, parser=evaluation))
   return cfg.ExperimentConfig(
@@ -71,21 +66,21 @@ def _on_all_devices(model: PANet, trainer: cfg.TrainerConfig, *,
       runtime=cfg.RuntimeConfig(distribution_strategy='mirrored'))
 
 
-def _coco(model: PANet, steps: list[int]) -> cfg.ExperimentConfig:
+def _coco(model: panet.PANet, steps: list[int]) -> cfg.ExperimentConfig:
   """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
   return _on_all_devices(
       model, _trainer(steps, [0.02, 0.002]), batch_size=16,
       data=['coco/annotations/instances_val2017.json', 'coco/train',
             'coco/val'],
-      train=Parser(
+      train=panet.Parser(
           aug_rand_hflip=True, short_edge=[400, 1400], long_edge=1400),
-      evaluation=Parser(short_edge=[800, 800], long_edge=1000))
+      evaluation=panet.Parser(short_edge=[800, 800], long_edge=1000))
 
 
 @_experiment
 def panet_coco() -> cfg.ExperimentConfig:
   """PANet with ResNet-50 on COCO, as in section 4.2."""
-  return _coco(PANet(num_classes=81, input_size=[1024, 1024, 3]),
+  return _coco(panet.PANet(num_classes=81, input_size=[1024, 1024, 3]),
                [120000, 160000])
 
 
@@ -93,7 +88,8 @@ def panet_coco() -> cfg.ExperimentConfig:
 def panet_coco_box() -> cfg.ExperimentConfig:
   """The detector alone (AP^bb of Tables 2 and 3): no mask branch."""
   return _coco(
-      PANet(num_classes=81, input_size=[1024, 1024, 3], include_mask=False),
+      panet.PANet(
+          num_classes=81, input_size=[1024, 1024, 3], include_mask=False),
       [60000, 80000])
 
 
@@ -106,10 +102,11 @@ def panet_rpn() -> cfg.ExperimentConfig:
   this is the object detector's, at the scale of section 4.2, 800 and 1000.
   """
   params = _coco(
-      PANet(num_classes=81, input_size=[1024, 1024, 3], stages='rpn',
-            bottom_up_path=False, include_mask=False),
+      panet.PANet(
+          num_classes=81, input_size=[1024, 1024, 3], stages='rpn',
+          bottom_up_path=False, include_mask=False),
       [60000, 80000])
-  params.task.train_data.parser = Parser(
+  params.task.train_data.parser = panet.Parser(
       aug_rand_hflip=True, short_edge=[800, 800], long_edge=1000)
   return params
 
@@ -133,22 +130,22 @@ def panet_official_release() -> cfg.ExperimentConfig:
 def panet_cityscapes() -> cfg.ExperimentConfig:
   """Section 4.3, fine annotations; see configs/cityscapes."""
   return _on_all_devices(
-      PANet(num_classes=9, input_size=[1024, 2048, 3]),
+      panet.PANet(num_classes=9, input_size=[1024, 2048, 3]),
       _trainer([18000, 24000], [0.01, 0.001], validation_interval=6000),
       data=['cityscapes/cityscapes_val.json', 'cityscapes/cityscapes_train',
             'cityscapes/cityscapes_val'],
       batch_size=8,
-      train=Parser(
+      train=panet.Parser(
           aug_rand_hflip=True, short_edge_choices=[800, 1024], long_edge=2048,
           canvases=['1024x2048'], max_num_instances=200),
-      evaluation=Parser(short_edge=[1024, 1024], long_edge=2048,
-                        canvases=['1024x2048']))
+      evaluation=panet.Parser(
+          short_edge=[1024, 1024], long_edge=2048, canvases=['1024x2048']))
 
 
 @_experiment
 def panet_mvd() -> cfg.ExperimentConfig:
   """Section 4.4 and Appendix A; see configs/mapillary."""
-  model = PANet(
+  model = panet.PANet(
       num_classes=38,
       input_size=[2432, 2432, 3],
       anchor=maskrcnn.Anchor(
@@ -158,22 +155,22 @@ def panet_mvd() -> cfg.ExperimentConfig:
       model, _trainer([60000, 80000], [0.02, 0.002]), batch_size=16,
       data=['mapillary/mapillary_validation.json',
             'mapillary/mapillary_training', 'mapillary/mapillary_validation'],
-      train=Parser(
+      train=panet.Parser(
           aug_rand_hflip=True, short_edge=[600, 2000], long_edge=2400,
           canvases=['1024x1408', '1408x1024', '2048x2432', '2432x2048'],
           max_num_instances=300),
-      evaluation=Parser(short_edge=[1800, 1800], long_edge=2400))
+      evaluation=panet.Parser(short_edge=[1800, 1800], long_edge=2400))
 
 
 @_experiment
 def panet_shapes() -> cfg.ExperimentConfig:
   """The embedded default: a small PANet on generated scenes."""
-  model = PANet(
+  model = panet.PANet(
       num_classes=0,
       input_size=[128, 128, 3],
       anchor=maskrcnn.Anchor(anchor_size=4.0),
-      backbone=Backbone(model_id=18, width_multiplier=0.5),
-      decoder=Neck(num_filters=32),
+      backbone=panet.Backbone(model_id=18, width_multiplier=0.5),
+      decoder=panet.Neck(num_filters=32),
       rpn_head=maskrcnn.RPNHead(num_filters=32),
       detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=128),
       mask_head=maskrcnn.MaskHead(num_filters=32),
@@ -182,21 +179,21 @@ def panet_shapes() -> cfg.ExperimentConfig:
       roi_sampler=maskrcnn.ROISampler(num_sampled_rois=64),
       mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=16),
       norm_activation=dataclasses.replace(
-          PANet().norm_activation, norm_momentum=0.97))
-  task = PANetTask(
+          panet.PANet().norm_activation, norm_momentum=0.97))
+  task = panet.PANetTask(
       model=model,
       seed=1,
-      train_data=DataConfig(
+      train_data=panet.DataConfig(
           input_path='runs/demo/data/train-*.tfrecord',
           is_training=True,
           global_batch_size=8,
-          parser=Parser(aug_rand_hflip=True, mask_crop_size=56)),
-      validation_data=DataConfig(
+          parser=panet.Parser(aug_rand_hflip=True, mask_crop_size=56)),
+      validation_data=panet.DataConfig(
           input_path='runs/demo/data/val-*.tfrecord',
           is_training=False,
           global_batch_size=10,
           drop_remainder=False,
-          parser=Parser(mask_crop_size=56)))
+          parser=panet.Parser(mask_crop_size=56)))
   return cfg.ExperimentConfig(
       task=task,
       runtime=cfg.RuntimeConfig(distribution_strategy='off'),

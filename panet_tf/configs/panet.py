@@ -8,6 +8,7 @@ The switches of the paper (section 3, Tables 3 to 5) are plain fields of
 
 import dataclasses
 import functools
+from typing import Any
 
 from official.modeling import hyperparams
 from official.vision.configs import maskrcnn
@@ -171,33 +172,34 @@ class PANet(maskrcnn.MaskRCNN):
           'many boxes and no export would equal it; set use_batched_nms: true')
 
   def _check_mask_branch(self):
-    source = int(self.fc_source[-1])
-    if self.fully_connected_fusion and source > self.mask_head.num_convs:
+    head: Any = self.mask_head
+    if (self.fully_connected_fusion
+        and int(self.fc_source[-1]) > head.num_convs):
       raise errors.InputError(
           f'task.model.fc_source is {self.fc_source!r}, but '
-          f'task.model.mask_head.num_convs is {self.mask_head.num_convs}')
-    if self.mask_sampler.num_sampled_masks > self.roi_sampler.num_sampled_rois:
+          f'task.model.mask_head.num_convs is {head.num_convs}')
+    sampler: Any = self.mask_sampler
+    if sampler.num_sampled_masks > self.roi_sampler.num_sampled_rois:
       raise errors.InputError(
           'task.model.mask_sampler.num_sampled_masks is '
-          f'{self.mask_sampler.num_sampled_masks}; it must be at most '
+          f'{sampler.num_sampled_masks}; it must be at most '
           'task.model.roi_sampler.num_sampled_rois, '
           f'{self.roi_sampler.num_sampled_rois}')
 
   def _check_groups(self):
     """GroupNorm needs 32 equal groups; the fc branch halves its channels."""
-    channels = {'decoder': self.decoder.num_filters,
-                'detection_head': self.detection_head.num_filters}
+    smallest = {'decoder': 1, 'detection_head': 1}
     if self.rpn_normalization in ('', 'group'):
-      channels['rpn_head'] = self.rpn_head.num_filters
+      smallest['rpn_head'] = 1
     if self.include_mask:
-      halves = 2 if self.fully_connected_fusion else 1
-      channels['mask_head'] = self.mask_head.num_filters / halves
-    for part, number in channels.items():
-      if number % 32:
+      smallest['mask_head'] = 2 if self.fully_connected_fusion else 1
+    for part, share in smallest.items():
+      channels = getattr(self, part).num_filters
+      if channels / share % 32:
         raise errors.InputError(
-            f'task.model.{part}.num_filters is '
-            f'{getattr(self, part).num_filters}, but task.model.normalization '
-            'is group: every convolution must have a multiple of 32 channels')
+            f'task.model.{part}.num_filters is {channels}, but '
+            'task.model.normalization is group: every convolution must have a '
+            'multiple of 32 channels')
     units = self.detection_head.fc_dims
     if (self.box_head == '2fc' or self.norm_after_fc) and (
         units % 32 or units < 64):
@@ -234,15 +236,19 @@ class PANetTask(maskrcnn.MaskRCNNTask):
   seed: int | None = None
   init_labels: list[int] = dataclasses.field(default_factory=list)
 
+  def used_data(self, mode: str) -> list[data_lib.DataConfig]:
+    """What a mode of train.py reads."""
+    return [data for data, part in (
+        (self.train_data, 'train'), (self.validation_data, 'eval'))
+            if part in mode]
+
   def check(self, mode: str):
     """Raises InputError for what does not go with training or evaluation.
 
     Args:
       mode: of train.py; only data that it reads is checked.
     """
-    used = [data for data, part in (
-        (self.train_data, 'train'), (self.validation_data, 'eval'))
-            if part in mode]
+    used = self.used_data(mode)
     stages_lib.check_task(self, used)
     for data in used:
       data.check(self)
@@ -262,8 +268,8 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if self.init_labels and not (path and modules == 'all'):
       raise errors.InputError(
           f'task.init_labels is {self.init_labels}, but task.init_checkpoint '
-          f'is {path!r} and task.init_checkpoint_modules {modules!r}: labels go '
-          'with a checkpoint of all modules')
+          f'is {path!r} and task.init_checkpoint_modules {modules!r}: labels '
+          'go with a checkpoint of all modules')
     named = [modules] if isinstance(modules, str) else list(modules)
     if path and modules != 'all' and not (
         named and {'backbone', 'decoder'}.issuperset(named)):

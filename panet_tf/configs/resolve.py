@@ -27,8 +27,7 @@ def training(params: cfg.ExperimentConfig, mode: str,
   Raises:
     InputError: the number of classes is not known, or another one.
   """
-  params = copy.deepcopy(params)
-  task = params.task
+  params, task = _copy(params)
   if mode == 'continuous_train_and_eval':
     params.trainer.validation_interval = params.trainer.checkpoint_interval
   if info:
@@ -52,26 +51,26 @@ def training(params: cfg.ExperimentConfig, mode: str,
 def trained(params: cfg.ExperimentConfig,
             info: Mapping[str, Any] | None) -> cfg.ExperimentConfig:
   """For a checkpoint: the number of classes; what it began from is past."""
-  params = copy.deepcopy(params)
-  if info and not params.task.model.num_classes:
-    params.task.model.num_classes = len(info['categories']) + 1
-  params.task.init_checkpoint = None
+  params, task = _copy(params)
+  if info and not task.model.num_classes:
+    task.model.num_classes = len(info['categories']) + 1
+  task.init_checkpoint = None
   return _with_thresholds(params)
 
 
 def merging(params: cfg.ExperimentConfig,
             options: inference_config.Inference) -> cfg.ExperimentConfig:
   """For the first model of an ensemble, whose options hold for all."""
-  params = copy.deepcopy(params)
-  params.task.inference = options
+  params, task = _copy(params)
+  task.inference = options
   return _with_thresholds(params)
 
 
 def proposing(params: cfg.ExperimentConfig,
               num_proposals: int) -> cfg.ExperimentConfig:
   """For an RPN that gives so many boxes of an image, at most."""
-  params = copy.deepcopy(params)
-  generator = params.task.model.roi_generator
+  params, task = _copy(params)
+  generator = task.model.roi_generator
   generator.test_num_proposals = num_proposals
   # Model Garden's NMS fails where a level has fewer candidates than that.
   generator.test_pre_nms_top_k = max(
@@ -88,15 +87,21 @@ def exporting(params: cfg.ExperimentConfig, size: Sequence[int] | None = None,
     size: height and width that images are fitted into; None: as in evaluation.
     one_canvas: images are padded to that, and never to less.
   """
-  params = copy.deepcopy(params)
-  parser = params.task.validation_data.parser
+  params, task = _copy(params)
+  parser = task.validation_data.parser
   if size:
-    params.task.model.input_size = [*size, 3]
+    task.model.input_size = [*size, 3]
     parser.short_edge, parser.short_edge_choices = [], []
     parser.long_edge, parser.canvases = 0, []
   if one_canvas:
     parser.pad_to = 0
   return params
+
+
+def _copy(params: cfg.ExperimentConfig) -> tuple[cfg.ExperimentConfig, Any]:
+  """A copy, and its `configs.panet.PANetTask`."""
+  params = copy.deepcopy(params)
+  return params, params.task
 
 
 def _with_thresholds(params):

@@ -96,7 +96,7 @@ def _check_data(stages, data, field):
     raise errors.InputError(
         f'{field}.enable_tf_data_service is set, but proposals are in the '
         'memory of this process only; it must be false')
-  if data.decoder.get().regenerate_source_id:
+  if data.regenerate_source_id:
     raise errors.InputError(
         f'{field}.decoder: regenerate_source_id is set, but proposals go by '
         "the records' own ids; it must be false")

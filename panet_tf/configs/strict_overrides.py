@@ -61,7 +61,7 @@ def _check_kinds(before: Any, after: Any, where: str, field: str = ''):
       is_boolean and kind not in (bool, object))):
     raise errors.InputError(
         f'{where}: {field} is {after!r}; it must be {name}')
-  if isinstance(before, Mapping):
+  if isinstance(before, Mapping) and isinstance(after, Mapping):
     for key, value in before.items():
       _check_kinds(value, after.get(key, value), where,
                    f'{field}.{key}' if field else key)

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from panet_tf import files
 from panet_tf import runs
+from panet_tf.configs import panet
 from panet_tf.data import shards
 from panet_tf.dataloaders import parser
 from panet_tf.inference import predictor
@@ -63,10 +64,9 @@ def _detector(params, model_dir):
       [run])
 
 
-def _images(data: cfg.DataConfig) -> Iterator[tuple[bytes, np.ndarray]]:
+def _images(data: panet.DataConfig) -> Iterator[tuple[bytes, np.ndarray]]:
   """Source ids and images [H, W, 3] uint8 of shards, in their order."""
-  decoder = parser.Decoder(
-      False, data.decoder.get().regenerate_source_id)
+  decoder = parser.Decoder(False, data.regenerate_source_id)
   records = tf.data.TFRecordDataset(shards.shard_paths(data.input_path))
   for example in records.map(decoder.decode).prefetch(2):
     yield example['source_id'].numpy(), example['image'].numpy()

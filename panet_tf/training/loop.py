@@ -15,13 +15,14 @@ import tf_keras
 
 from panet_tf import errors
 from panet_tf import files
+from panet_tf import runs
 from panet_tf.configs import checks
 from panet_tf.configs import experiments
 from panet_tf.configs import resolve
 from panet_tf.data import tfrecord
 from panet_tf.training import evaluate_shards
 from panet_tf.training import progress
-from panet_tf.training import task as _  # Registers PANetTask.
+from panet_tf.training import task as _  # noqa: F401 - registers PANetTask
 
 
 def run(experiment: str, mode: str, model_dir: str,
@@ -48,7 +49,11 @@ def run(experiment: str, mode: str, model_dir: str,
   params, info = prepare(params, mode)
   if mode == 'continuous_train_and_eval':
     mode = 'train_and_eval'
-  _check_model_dir(params, mode, model_dir)
+  if tf.train.latest_checkpoint(model_dir):
+    runs.check_same_model(model_dir, params.as_dict()['task']['model'])
+  elif mode == 'eval':
+    raise errors.InputError(
+        f'model_dir {model_dir} has no checkpoint to evaluate')
   if 'train' in mode:
     train_utils.serialize_config(params, model_dir)
     if info:
@@ -87,55 +92,17 @@ def prepare(params: cfg.ExperimentConfig, mode: str
   Raises:
     InputError: for missing shards, damaged shards or an option out of range.
   """
-  task = params.task
-  used = [data for data, part in (
-      (task.train_data, 'train'), (task.validation_data, 'eval'))
-          if part in mode]
-  for data in used:
-    tfrecord.check_shards(tfrecord.shard_paths(data.input_path))
-  path = used[0].input_path
+  task: Any = params.task
+  paths = [data.input_path for data in task.used_data(mode)]
+  for path in paths:
+    tfrecord.check_shards(tfrecord.shard_paths(path))
+  path = paths[0]
   info = tfrecord.read_dataset_info(path)
   params = resolve.training(params, mode, info, path)
   checks.check(params, mode)
   params.validate()
   params.lock()
   return params, info
-
-
-def _check_model_dir(params, mode, model_dir):
-  """A checkpoint of another model must not be restored by half."""
-  path = os.path.join(model_dir, files.PARAMS)
-  if not tf.train.latest_checkpoint(model_dir):
-    if mode == 'eval':
-      raise errors.InputError(
-          f'model_dir {model_dir} has no checkpoint to evaluate')
-    return
-  if not os.path.exists(path):
-    return
-  before = files.read_yaml(path)['task']['model']
-  changed = _difference(before, params.task.model.as_dict())
-  if changed:
-    raise errors.InputError(
-        f'model_dir {model_dir} holds a run of another model: {changed}; '
-        'use another model_dir or the configuration of that run')
-
-
-# These shape no weight, so a trained model may be evaluated with others.
-_FREE = ('detection_generator', 'roi_generator', 'roi_sampler', 'mask_sampler',
-         'input_size')
-
-
-def _difference(before, after, prefix='task.model'):
-  for key, value in after.items():
-    if key in _FREE or key not in before:
-      continue
-    if isinstance(value, dict) and isinstance(before[key], dict):
-      found = _difference(before[key], value, f'{prefix}.{key}')
-      if found:
-        return found
-    elif before[key] != value:
-      return f'{prefix}.{key} was {before[key]!r} and is {value!r}'
-  return ''
 
 
 class _Runner(train_lib.OrbitExperimentRunner):

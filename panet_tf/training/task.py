@@ -67,7 +67,7 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     model = self.task_config.model
     decoder = panet_parser.Decoder(
         include_mask=model.include_mask and params.is_training,
-        regenerate_source_id=params.decoder.get().regenerate_source_id)
+        regenerate_source_id=params.regenerate_source_id)
     parser = input_factory.build_parser(model, params)
     paths = tfrecord.shard_paths(params.input_path)
     decode = decoder.decode

@@ -1,6 +1,7 @@
 """What the models of an ensemble must have in common."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from panet_tf import errors
 from panet_tf import runs
@@ -21,7 +22,8 @@ def check(members: Sequence[runs.Run]):
           f'{member.checkpoint} has other categories than {base.checkpoint}; '
           'the models of an ensemble must be of one data set')
     if member.model_config.include_mask:
-      size = 2 * member.model_config.mask_roi_aligner.crop_size
+      aligner: Any = member.model_config.mask_roi_aligner
+      size = 2 * aligner.crop_size
       sizes.setdefault(size, member.checkpoint)
   if len(sizes) > 1:
     raise errors.InputError(
@@ -50,7 +52,8 @@ def read_listed(listed: Sequence[inference_config.EnsembleMember],
     InputError: one is missing, or has another backbone.
   """
   members = [runs.Run.read(member.checkpoint, overrides) for member in listed]
-  for number, (member, wanted) in enumerate(zip(members, listed)):
+  for number, (member, wanted) in enumerate(
+      zip(members, listed, strict=True)):
     inference_config.check_backbone(
         number, wanted, member.model_config.backbone)
   members[0].params = resolve.merging(members[0].params, options)
