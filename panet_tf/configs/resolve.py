@@ -16,12 +16,12 @@ from panet_tf.configs import inference as inference_config
 def training(params: cfg.ExperimentConfig, mode: str,
              info: Mapping[str, Any] | None, path: str
             ) -> cfg.ExperimentConfig:
-  """For train.py: the data set's number of classes, and one seed for all.
+  """For a mode of train.py: the data's number of classes, one seed for all.
 
   Args:
     params: as they were read.
     mode: of train.py.
-    info: description of the data set, if it has one.
+    info: the data set's description, None if it has none.
     path: of its shards, for messages.
 
   Raises:
@@ -80,12 +80,9 @@ def proposing(params: cfg.ExperimentConfig,
 
 def exporting(params: cfg.ExperimentConfig, size: Sequence[int] | None = None,
               one_canvas: bool = False) -> cfg.ExperimentConfig:
-  """For an export.
+  """For an export, of images fitted into a size, or scaled as in evaluation.
 
-  Args:
-    params: of the checkpoint.
-    size: height and width that images are fitted into; None: as in evaluation.
-    one_canvas: images are padded to that, and never to less.
+  With `one_canvas` they are padded to that, and never to less.
   """
   params, task = _copy(params)
   parser = task.validation_data.parser

@@ -7,6 +7,15 @@ from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.ops import legacy_boxes
 
 
+# Of `configs.data.Parser`, under the same names.
+_OPTIONS = (
+    'short_edge', 'short_edge_choices', 'long_edge', 'pad_to',
+    'rpn_match_threshold', 'rpn_unmatched_threshold', 'rpn_batch_size_per_im',
+    'rpn_fg_fraction', 'aug_rand_hflip', 'aug_rand_vflip', 'aug_scale_min',
+    'aug_scale_max', 'skip_crowd_during_training', 'max_num_instances',
+    'mask_crop_size', 'aligned_masks')
+
+
 def pixels_of(model: panet_config.PANet) -> image_scaling.Pixels:
   """How a model sees pixels."""
   pixels = model.pixels
@@ -24,28 +33,11 @@ def build_parser(model: panet_config.PANet,
       input_size=model.input_size,
       min_level=model.min_level,
       max_level=model.max_level,
-      num_scales=model.anchor.num_scales,
-      aspect_ratios=model.anchor.aspect_ratios,
-      anchor_size=model.anchor.anchor_size,
-      short_edge=options.short_edge,
-      short_edge_choices=options.short_edge_choices,
-      long_edge=options.long_edge,
+      **model.anchor.as_dict(),
+      **{name: getattr(options, name) for name in _OPTIONS},
       canvases=canvases_lib.parse_canvases(options, data.is_training),
-      rpn_match_threshold=options.rpn_match_threshold,
-      rpn_unmatched_threshold=options.rpn_unmatched_threshold,
-      rpn_batch_size_per_im=options.rpn_batch_size_per_im,
-      rpn_fg_fraction=options.rpn_fg_fraction,
-      aug_rand_hflip=options.aug_rand_hflip,
-      aug_rand_vflip=options.aug_rand_vflip,
-      aug_scale_min=options.aug_scale_min,
-      aug_scale_max=options.aug_scale_max,
-      skip_crowd_during_training=options.skip_crowd_during_training,
-      max_num_instances=options.max_num_instances,
       include_mask=model.include_mask and data.is_training,
-      mask_crop_size=options.mask_crop_size,
-      aligned_masks=options.aligned_masks,
       dtype=data.dtype,
-      pad_to=options.pad_to,
       anchor_boxes=legacy_boxes.anchors if model.legacy_boxes else None,
       pixels=pixels_of(model),
       num_proposals=num_proposals(model, data),
