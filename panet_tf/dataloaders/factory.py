@@ -6,7 +6,6 @@ from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.ops import legacy_boxes
 
-
 # Of `configs.data.Parser`, under the same names.
 _OPTIONS = (
     'short_edge', 'short_edge_choices', 'long_edge', 'pad_to',
