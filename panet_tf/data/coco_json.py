@@ -185,7 +185,8 @@ def annotation_mask_rle(annotation, height, width):
       rle = segmentation_lib.polygons_rle(segmentation, height, width)
   except ValueError as e:
     raise errors.InputError(
-        f'annotation {annotation.get("id")!r}: `segmentation` {e}') from e
+        f'annotation {annotation.get("id")!r}: `segmentation` {e}',
+        str(e)) from e
   return segmentation_lib.as_json(rle)
 
 

@@ -50,8 +50,7 @@ def records(images, options):
     except errors.InputError as e:
       if not options.skip_invalid:
         raise errors.InputError(f'{options.annotations}: {e}') from e
-      reason = str(e).rsplit(': ', 1)[-1]
-      ledger.reject_image(reason, image['id'], annotations)
+      ledger.reject_image(e.reason, image['id'], annotations)
       continue
     features = _image_features(source_id, image, *encoded)
     features.update(

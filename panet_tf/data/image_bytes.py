@@ -45,27 +45,28 @@ def encode_image(image_dir, image):
     (bytes, 'jpeg' or 'png', height, width).
 
   Raises:
-    InputError: the message ends in ': ' and a reason that names nothing.
+    InputError: its `reason` names nothing.
   """
   path = os.path.join(image_dir, image['file_name'])
   where = f'image {image["id"]!r}: {path}'
   if os.path.relpath(path, image_dir).split(os.sep)[0] == os.pardir:
-    raise errors.InputError(f'{where}: file name leads out of the image folder')
+    raise errors.InputError.at(where, 'file name leads out of the image folder')
   try:
     with open(path, 'rb') as f:
       data = f.read()
   except (OSError, ValueError) as e:
-    raise errors.InputError(f'{where}: {getattr(e, "strerror", e)}') from e
+    raise errors.InputError.at(where, str(getattr(e, 'strerror', e))) from e
   try:
     with Image.open(io.BytesIO(data)) as pixels:
       return _encoded(data, pixels, image, where)
   except Image.DecompressionBombError as e:
-    raise errors.InputError(f'{where}: larger than {MOST_PIXELS} pixels') from e
+    raise errors.InputError.at(
+        where, f'larger than {MOST_PIXELS} pixels') from e
   except errors.InputError:
     raise
   except IMAGE_ERRORS as e:
-    raise errors.InputError(
-        f'{where}: not an image that opens, or cut off') from e
+    raise errors.InputError.at(
+        where, 'not an image that opens, or cut off') from e
 
 
 def _encoded(data, pixels, image, where):
@@ -82,7 +83,7 @@ def _encoded(data, pixels, image, where):
     raise errors.InputError(
         f'{where}: the file has width x height {size[0]}x{size[1]}, the JSON '
         f'says {image.get("width")}x{image.get("height")}: size differs from '
-        'the JSON')
+        'the JSON', 'size differs from the JSON')
   deep = pixels.format == 'PNG' and data[_PNG_BIT_DEPTH_AT] == 16
   plain = ('JPEG', 'RGB'), ('JPEG', 'L'), ('PNG', 'RGB')
   if (pixels.format, pixels.mode) in plain and not deep and not rotate:
@@ -135,7 +136,7 @@ def _fits(size, image):
 def _to_rgb(pixels, where):
   """8-bit RGB; 16-bit grey is scaled by its full range, 65535 to 255."""
   if pixels.mode == 'F':
-    raise errors.InputError(f'{where}: floating-point pixels')
+    raise errors.InputError.at(where, 'floating-point pixels')
   if pixels.mode.startswith('I'):
     grey = np.clip(np.asarray(pixels).astype(np.int64), 0, 65535)
     pixels = Image.fromarray(((grey + 128) // 257).astype(np.uint8))

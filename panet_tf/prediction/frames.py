@@ -82,8 +82,8 @@ def _read_image(image):
   path, image_id = image
   try:
     return Frame(image_id, path, image_bytes.read_rgb(path))
-  except errors.InputError as e:  # Ends in ': ' and a reason.
-    return Frame(image_id, path, None, f'{path}: {str(e).rpartition(": ")[2]}')
+  except errors.InputError as e:
+    return Frame(image_id, path, None, f'{path}: {e.reason}')
 
 
 @contextlib.contextmanager

@@ -133,9 +133,8 @@ def _file(image_dir, name):
         image_dir, {'id': name, 'file_name': name})
   except errors.InputError as e:
     kind = 'unreadable' if os.path.lexists(path) else 'missing'
-    reason = str(e).rsplit(': ', 1)[-1]
     return File(defect=(f'image-{kind}',
-                        f'{table.brief(name)}: {reason}'))
+                        f'{table.brief(name)}: {e.reason}'))
   with Image.open(path) as pixels:
     orientation = (1 if pixels.format == 'TIFF'  # Turned by Pillow itself.
                    else pixels.getexif().get(ExifTags.Base.Orientation, 1))

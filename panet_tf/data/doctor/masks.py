@@ -76,8 +76,7 @@ def _check_mask(table, position, size):
         {'segmentation': value}, height, width)
   except errors.InputError as e:
     kind = 'bad-rle' if isinstance(value, dict) else 'bad-polygon'
-    table.reject(_kind(value, kind), position,
-                 str(e).partition('`segmentation` ')[2])
+    table.reject(_kind(value, kind), position, e.reason)
     return None
   if rle is None or not coco_mask.area(rle):
     table.reject('empty-mask', position, '')
