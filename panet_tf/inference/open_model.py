@@ -32,14 +32,13 @@ def open_model(models: str | Sequence[str],
       checkpoint beside an export.
   """
   paths = [models] if isinstance(models, str) else list(models)
-  exports = {path: _export(path) for path in paths}
-  path = next((path for path in paths if exports[path]), None)
-  if path is None:
+  exports = [(path, export) for path in paths if (export := _export(path))]
+  if not exports:
     for path in paths:
       _check_checkpoint(path)
-    # pylint: disable-next=import-outside-toplevel
     from panet_tf.inference.suite import ensemble
     return ensemble.open_checkpoints(paths, overrides)
+  path, export = exports[0]
   if len(paths) > 1:
     raise errors.InputError(
         f'{path} is an exported model; the models of an ensemble must be '
@@ -51,7 +50,7 @@ def open_model(models: str | Sequence[str],
       raise errors.InputError(
           f'--{option} goes with a checkpoint; {path} is an exported model, '
           'whose configuration is in it')
-  return exports[path]()
+  return export()
 
 
 def _export(path: str) -> Callable[[], detector.Detector] | None:

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
+from typing import Any
 
 from panet_tf import errors
 from panet_tf import runs
@@ -90,7 +91,7 @@ def export(checkpoint_path: str, export_dir: str,
 def _verify(reference, written, images, folder, checkpoint, experiment,
             options):
   names, pixels = zip(*images, strict=True)
-  exported = open_model.open_model(written.path)
+  exported: Any = open_model.open_model(written.path)
   tolerance = verify.TOLERANCES[written.kind]
   figures = verify.compare(
       reference, exported, pixels, tolerance, names=names)

@@ -6,6 +6,7 @@ and ensembles need the image itself.
 
 from collections.abc import Iterator
 import os
+from typing import Any
 
 import numpy as np
 from official.core import config_definitions as cfg
@@ -41,12 +42,13 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   Raises:
     InputError: a model, or shards of another annotation file.
   """
-  task = task_factory.get_task(params.task)
+  options: Any = params.task
+  task = task_factory.get_task(options)
   task.build_metrics(training=False)
   evaluator = task.coco_metric
   detector = _detector(params, model_dir)
   watch = progress.EvaluationProgress(evaluator.num_truth_images)
-  for source_id, image in _images(params.task.validation_data):
+  for source_id, image in _images(options.validation_data):
     evaluator.add_image(source_id, detector.detect(image))
     watch(evaluator.num_images)
   metrics = {name: float(x) for name, x in evaluator.result().items()}

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 import sys
 import time
+from typing import Any
 
 from absl import logging
 from orbit import controller as orbit_controller
@@ -19,7 +20,7 @@ def duration(seconds: float) -> str:
   return f'{seconds // 3600} h {seconds % 3600 // 60} min'
 
 
-def print_metrics(metrics: Mapping[str, float]):
+def print_metrics(metrics: Mapping[str, Any]):
   """The main ones of COCO's metrics in one line, under Model Garden's names."""
   print('evaluation | ' + ' '.join(
       f'{name} {metrics[name]:.3f}'
@@ -37,6 +38,7 @@ class TrainProgress:
 
   def __init__(self, train_steps: int, batch_size: int,
                clock: Callable[[], float] = time.monotonic):
+    """Takes the steps of the training, images of a step, and a clock."""
     self._train_steps = train_steps
     self._batch_size = batch_size
     self._clock = clock
@@ -51,6 +53,7 @@ class TrainProgress:
       print(f'going on from step {self._last_step}', flush=True)
 
   def __call__(self, outputs):
+    """Prints a line; `outputs` are the losses of the last steps."""
     step, now = int(self._global_step.numpy()), self._clock()
     if step < self._last_step:  # Loss blew up and was reset to a checkpoint.
       self._last_step, self._last_time = step, now
@@ -79,12 +82,14 @@ class EvaluationProgress:
 
   def __init__(self, num_images: int, every_seconds: float = 10.0,
                clock: Callable[[], float] = time.monotonic):
+    """Takes the images of the evaluation, the pause of lines, and a clock."""
     self._num_images = num_images
     self._every_seconds = every_seconds
     self._clock = clock
     self._start = self._said = clock()
 
   def __call__(self, done: int):
+    """Prints a line, if it is time, after so many images."""
     now = self._clock()
     if now - self._said < self._every_seconds:
       return
