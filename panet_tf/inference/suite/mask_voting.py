@@ -9,6 +9,8 @@ added is the window that a cluster's masks cover. Nor does BLAS take part, whose
 threads wait for each other on a busy machine.
 """
 
+from typing import Any
+
 import numpy as np
 from pycocotools import mask as mask_utils
 from scipy import sparse
@@ -103,7 +105,7 @@ class _Samples:
     # What neither has pixels nor can be sampled: `paste_mask` has none either.
     cells, self._boxes = paste_masks.sampled(masks.probabilities, masks.boxes)
     height, width = masks.image_size
-    self._rles = paste_masks.encode_masks(
+    self._rles: Any = paste_masks.encode_masks(
         cells, self._boxes, height, width, threshold)
     # Cells of a column side by side: they are gathered by column.
     self._columns = np.ascontiguousarray(cells.transpose(0, 2, 1))
