@@ -96,7 +96,7 @@ def test_fusing_after_pooling_is_fusing_the_input():
   head, _ = run(fuse_after='pooling')
   x = pooled()
   single = head([tf.reduce_max(tf.stack(x), axis=0)])
-  for a, b in zip(head(x), single):
+  for a, b in zip(head(x), single, strict=True):
     release.assert_near(a, b.numpy(), 1e-6)
 
 

@@ -17,7 +17,7 @@ NONE = normalization.Normalization('none')
 def backbone_maps(channels=(4, 5, 6, 7), size=32):
   return {str(level): tf.random.normal(
       [2, size >> level - 2, size >> level - 2, c])
-          for level, c in zip(range(2, 6), channels)}
+          for level, c in zip(range(2, 6), channels, strict=True)}
 
 
 def set_pyramid(pyramid, weights, norm):

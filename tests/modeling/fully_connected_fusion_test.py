@@ -82,7 +82,10 @@ def test_classes_may_be_float_as_detections_are():
 def test_sum_adds_logits_max_and_product_fuse_probabilities():
   a = np.linspace(-6, 6, 41).astype('float64')[:, None]
   b = np.linspace(-5, 7, 37).astype('float64')[None]
-  sigmoid = lambda x: 1 / (1 + np.exp(-x))
+
+  def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
   np.testing.assert_allclose(ff.fuse_masks(a, b, 'sum'), a + b)
   for name, fuse in (('max', np.maximum), ('product', np.multiply)):
     fused = ff.fuse_masks(tf.constant(a), tf.constant(b), name)
@@ -124,7 +127,7 @@ def test_fc_branch_forks_off_its_source(source):
     loss = tf.reduce_sum(head.branches([x, None])[1]**2)
   names = ['conv2', 'conv3', 'conv4']
   grads = tape.gradient(loss, [head.convs[n].conv.kernel for n in names])
-  reached = [n for n, g in zip(names, grads) if g is not None]
+  reached = [n for n, g in zip(names, grads, strict=True) if g is not None]
   assert reached == names[:names.index(source) + 1]
 
 
@@ -171,7 +174,7 @@ def test_every_variable_gets_a_gradient():
   with tf.GradientTape() as tape:
     loss = tf.reduce_sum(head([pooled(), CLASSES], training=True)**2)
   for w, g in zip(head.trainable_weights,
-                  tape.gradient(loss, head.trainable_weights)):
+                  tape.gradient(loss, head.trainable_weights), strict=True):
     assert g is not None and tf.reduce_max(tf.abs(g)) > 0, w.name
 
 
