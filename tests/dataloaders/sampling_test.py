@@ -38,7 +38,8 @@ def paths(tmp_path):
 
 def weights_slowly():
   """Twin of the docstring's formula."""
-  present = [{c for c, crowd in zip(*image) if not crowd} for image in IMAGES]
+  present = [{c for c, crowd in zip(*image, strict=True) if not crowd}
+             for image in IMAGES]
   n = collections.Counter(c for classes in present for c in classes)
   total = sum(bool(classes) for classes in present)
   return present, np.array([

@@ -24,7 +24,7 @@ def _detections(boxes, labels=None, scores=None, size=(400, 500), filled=False,
   count = len(boxes)
   if filled:
     masks = np.zeros((count,) + size, bool)
-    for mask, (y1, x1, y2, x2) in zip(masks, boxes):
+    for mask, (y1, x1, y2, x2) in zip(masks, boxes, strict=True):
       mask[y1:y2, x1:x2] = True
     fields['masks'] = image_masks.ImageMasks(masks)
   return detections.Detections(

@@ -29,7 +29,7 @@ def test_a_batch_gives_what_each_image_gives_alone(reference, images):
   batches = reference.detect_many(images[:3]), reference.detect_many(images[2:])
   found = [*batches[0], *batches[1][1:]]
   assert len(batches[1]) == 2 and len(found) == 4
-  for one, other in zip(found, wanted):
+  for one, other in zip(found, wanted, strict=False):
     assert len(other)
     np.testing.assert_array_equal(one.labels, other.labels)
     one, other = graph_outputs.of(one), graph_outputs.of(other)

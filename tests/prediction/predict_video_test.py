@@ -13,7 +13,6 @@ from panet_tf.inference import open_model
 from panet_tf.prediction import frames as frames_lib
 from tests.support import fake_detector
 from tests.support import streaming
-from tests.support.streaming import run  # pylint: disable=unused-import
 
 
 class _Videos:

@@ -112,7 +112,10 @@ def test_arrays_that_do_not_fit_say_what_would(fields, message):
 
 def _outputs(found):
   """Rows of a graph, two of them padding."""
-  pad = lambda array: np.concatenate([array, np.zeros_like(array[:2])])
+
+  def pad(array):
+    return np.concatenate([array, np.zeros_like(array[:2])])
+
   return {'detection_boxes': pad(found.boxes),
           'detection_scores': pad(found.scores),
           'detection_classes': pad(found.labels),

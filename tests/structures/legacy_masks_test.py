@@ -25,7 +25,7 @@ def test_masks_are_those_of_the_release(largest):
       masks, boxes + np.float32([0, 0, 1, 1]), (height, width), legacy=True
   ).images()
   different = pixels = 0
-  for mask, box, image in zip(masks, boxes, found):
+  for mask, box, image in zip(masks, boxes, found, strict=True):
     wanted = release_masks.paste(mask, box[[1, 0, 3, 2]], height, width)
     different += np.sum(wanted != image)
     pixels += wanted.sum()

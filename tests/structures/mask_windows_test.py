@@ -47,7 +47,7 @@ def test_rles_equal_pycocotools(drawn):
 
 def test_bounds_are_the_edges_of_what_is_set(drawn):
   bounds = image_masks.ImageMasks(drawn).windows().bounds()
-  for mask, found in zip(drawn, bounds):
+  for mask, found in zip(drawn, bounds, strict=False):
     y, x = np.nonzero(mask)
     wanted = [y.min(), x.min(), y.max() + 1, x.max() + 1] if y.size else [0] * 4
     np.testing.assert_array_equal(found, wanted)
@@ -61,7 +61,7 @@ def test_masks_of_boxes_are_those_of_paste_mask():
   boxes[3] = np.nan
   windows = box_masks.BoxMasks(masks, boxes, _SIZE).windows()
   wanted = [paste_masks.paste_mask(mask, box, *_SIZE)
-            for mask, box in zip(masks, boxes)]
+            for mask, box in zip(masks, boxes, strict=True)]
   np.testing.assert_array_equal(windows.images(), np.array(wanted, bool))
   assert np.any(wanted)
 

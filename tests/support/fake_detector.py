@@ -54,7 +54,7 @@ def write_images(folder, values, size=(16, 20)):
   """Images 00.png, 01.png, ... of one grey each; their names."""
   folder.mkdir(parents=True, exist_ok=True)
   names = [f'{number:02d}.png' for number in range(len(values))]
-  for name, value in zip(names, values):
+  for name, value in zip(names, values, strict=False):
     Image.fromarray(np.full([*size, 3], value, np.uint8)).save(folder / name)
   return names
 

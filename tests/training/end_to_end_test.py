@@ -168,7 +168,7 @@ def test_two_workers_evaluate_the_last_checkpoint_together(run, capfd):
   finally:
     for worker in workers:
       worker.kill()
-  for text, worker in zip(said, workers):
+  for text, worker in zip(said, workers, strict=False):
     assert worker.returncode == 0
     assert 'images [0, 1, 2]' in text
     assert re.findall(r'evaluation \|.*', text) == alone
@@ -229,7 +229,7 @@ def test_masks_of_the_predictor_lie_in_their_boxes(predictor):
   image = np.random.default_rng(1).integers(0, 255, [64, 64, 3], np.uint8)
   detections = predictor(image)
   for mask, (y1, x1, y2, x2) in zip(
-      detections.masks.images(), detections.boxes):
+      detections.masks.images(), detections.boxes, strict=False):
     ys, xs = np.nonzero(mask)
     if len(ys):
       assert ys.min() >= np.floor(y1) and ys.max() < np.ceil(y2) + 1

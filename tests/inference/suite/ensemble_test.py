@@ -123,9 +123,12 @@ def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
     boxes, scores = steps.classify(features, proposals)
     masks = steps.segment(features, proposals[:5], np.arange(1, 6) % 4 + 1)
     found.append((proposals, boxes, scores, masks))
-  mirrored = lambda boxes: np.stack(
-      [boxes[..., 0], image.shape[1] - boxes[..., 3],
-       boxes[..., 2], image.shape[1] - boxes[..., 1]], -1)
+
+  def mirrored(boxes):
+    return np.stack(
+        [boxes[..., 0], image.shape[1] - boxes[..., 3],
+         boxes[..., 2], image.shape[1] - boxes[..., 1]], -1)
+
   for i in (0, 1):
     np.testing.assert_allclose(
         found[0][i], mirrored(found[1][i]), rtol=0, atol=1e-4)
@@ -145,13 +148,13 @@ def test_two_models_are_the_mean_over_the_firsts_proposals(
   features = [part.features(image, view) for part in parts]
   proposals = parts[0].propose(features[0])
   classified = [part.classify(f, proposals)
-                for part, f in zip(parts, features)]
+                for part, f in zip(parts, features, strict=True)]
   boxes = sum(np.float64(boxes) for boxes, _ in classified) / 3
   scores = sum(np.float64(scores) for _, scores in classified) / 3
   wanted = stages.Suppression(members[0].params.task.model)(
       boxes, np.float32(scores), view)
   masks = sum(np.float64(part.segment(f, wanted.boxes, wanted.labels))
-              for part, f in zip(parts[:2], features[:2])) / 2
+              for part, f in zip(parts[:2], features[:2], strict=False)) / 2
   found = _open([tiny_run, other_run, box_run]).detect(image)
   np.testing.assert_allclose(found.boxes, wanted.boxes, rtol=0, atol=1e-4)
   np.testing.assert_allclose(found.scores, wanted.scores, rtol=0, atol=1e-6)
@@ -189,14 +192,14 @@ def test_saving_memory_changes_nothing(
   found = detector.detect_many(images[:2])
   # Each for boxes, and the one with masks for those.
   assert len(loads) == (3 if 'one_model_at_a_time' in options else 2)
-  for one, other in zip(found, wanted):
+  for one, other in zip(found, wanted, strict=False):
     assert isinstance(one.masks, mask_windows.MaskWindows)
     _assert_same(one, other)
 
 
 def test_images_of_several_sizes_are_each_as_alone(tiny_run, images):
   detector = _open(tiny_run, flip=True, box_voting=True)
-  for found, image in zip(detector.detect_many(images), images):
+  for found, image in zip(detector.detect_many(images), images, strict=False):
     _assert_same(found, detector.detect(image))
 
 

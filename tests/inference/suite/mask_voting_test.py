@@ -143,7 +143,8 @@ def test_probabilities_equal_the_slow_twin(seed, iou_threshold):
   boxes, scores, classes, masks = _random(seed)
   images = np.array([
       [[_sample(mask, box, row, column) for column in range(_WIDTH)]
-       for row in range(_HEIGHT)] for mask, box in zip(masks, boxes)])
+       for row in range(_HEIGHT)]
+      for mask, box in zip(masks, boxes, strict=True)])
   kept = [7, 0, 1, 23, 4, 11]
   means = _slow_means(scores, classes, images, kept, iou_threshold)
   voted = _vote(boxes, scores, classes, masks, kept,

@@ -98,9 +98,9 @@ def _slow_merge(of_tile):
 
   cut = [not uncut(piece[1], _TILES[piece[0]]) for piece in pieces]
   keep = [not (c and any(uncut(piece[1], tile) for tile in _TILES))
-          for c, piece in zip(cut, pieces)]
-  cut = [c for c, k in zip(cut, keep) if k]
-  pieces = [piece for piece, k in zip(pieces, keep) if k]
+          for c, piece in zip(cut, pieces, strict=False)]
+  cut = [c for c, k in zip(cut, keep, strict=False) if k]
+  pieces = [piece for piece, k in zip(pieces, keep, strict=False) if k]
   agree, same = {}, set()
   for i, (tile, _, mask, _, label) in enumerate(pieces):
     for j, (other, _, theirs, _, their_label) in enumerate(pieces[:i]):
@@ -123,7 +123,10 @@ def _slow_merge(of_tile):
     of = [{pieces[k][0] for k in group} for group in (one, two)]
     if agree[i, j] >= 0.5 and one is not two and not of[0] & of[1]:
       groups = [g for g in groups if g not in (one, two)] + [one | two]
-  best = lambda group: max(pieces[k][3] for k in group)
+
+  def best(group):
+    return max(pieces[k][3] for k in group)
+
   kept = []
   for group in sorted(groups, key=lambda group: (-best(group), min(group))):
     if not any((i, j) in same for i in group for other in kept for j in other):
@@ -139,7 +142,7 @@ def test_merging_is_its_three_rules(seed):
   low = rng.integers(0, [150, 220], [45, 2])
   high = low + rng.integers(4, 70, [45, 2])
   objects = np.array([_at(slice(a, c), slice(b, d))
-                      for (a, b), (c, d) in zip(low, high)])
+                      for (a, b), (c, d) in zip(low, high, strict=False)])
   of_tile = _errs(objects, np.ones(45, int), rng)
   given = {tuple(tile): of_tile(tile) for tile in _TILES}
   found = _merged(lambda tile: given[tuple(tile)])
@@ -201,8 +204,8 @@ def test_what_only_one_tile_finds_is_kept():
     y1, x1, y2, x2 = _TILES[chosen]
     whole = mask[0, y1:y2, x1:x2].sum() == mask.sum()
     margin = min(y2 - 55, x2 - 55) >= 1
-    found = _merged(lambda tile: _sees(
-        mask if (tile == _TILES[chosen]).all() else mask[:0])(tile))
+    found = _merged(lambda tile, own=_TILES[chosen]: _sees(
+        mask if (tile == own).all() else mask[:0])(tile))
     assert len(found) == (whole and margin)
 
 

@@ -113,7 +113,8 @@ def test_suppression_of_drawn_boxes():
   # The halves touch the threshold. 2 and 4 have 0.6 of 1: gone, and so in the
   # way of no other.
   np.testing.assert_array_equal(
-      voting.non_max_suppression(_of(boxes, scores, classes), 0.5), [1, 3, 0, 5])
+      voting.non_max_suppression(_of(boxes, scores, classes), 0.5),
+      [1, 3, 0, 5])
   np.testing.assert_array_equal(
       voting.non_max_suppression(_of(boxes, scores, classes), 0.49), [1, 3])
   # Without 1, 2 comes before 4, which has the same score and 2 / 10.
@@ -202,8 +203,9 @@ def test_box_voting_equals_its_slow_twin(scoring, beta):
     found = voting.box_voting(
         _of(boxes, scores, classes), _of(*voters), iou_threshold=threshold,
         scoring=scoring, beta=beta)
-    listed = list(zip(*(array.tolist() for array in voters)))
-    for i, (box, score) in enumerate(zip(found.boxes, found.scores)):
+    listed = list(zip(*(array.tolist() for array in voters), strict=False))
+    for i, (box, score) in enumerate(
+        zip(found.boxes, found.scores, strict=True)):
       mean, wanted = _slow_box_voting(
           boxes[i].tolist(), scores[i], classes[i], listed, threshold, scoring,
           beta)

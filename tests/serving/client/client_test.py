@@ -70,7 +70,7 @@ def _check(found, expected):
 @pytest.mark.parametrize('mode', client.MODES)
 def test_both_wires_and_modes_give_what_the_checkpoint_gives(
     server, mode, expected, images):
-  for image, detections in zip(images, expected):
+  for image, detections in zip(images, expected, strict=False):
     inputs = image[np.newaxis] if mode == 'tensor' else [_encoded(image)]
     found = wire.detections(
         server.predict(client.MODES[mode], inputs), *image.shape[:2])
@@ -109,7 +109,10 @@ def test_the_warm_up_requests_are_answered_alike(urls, tmp_path, images):
 def _odd():
   """Name -> image bytes, and whether the model answers."""
   rng = np.random.default_rng(0)
-  image = lambda *shape: rng.integers(0, 256, shape, np.uint8)
+
+  def image(*shape):
+    return rng.integers(0, 256, shape, np.uint8)
+
   jpeg = _encoded(image(64, 64, 3), 'jpeg')
   return {
       'one pixel': (_encoded(image(1, 1, 3)), True),
@@ -272,7 +275,7 @@ def test_a_broken_image_is_one_line_and_the_others_go_on(
   lines = [line for line in capsys.readouterr().err.splitlines()
            if 'error' in line]
   assert len(lines) == len(broken)
-  for name, line in zip(sorted(broken), lines):
+  for name, line in zip(sorted(broken), lines, strict=False):
     assert name in line
   assert sorted(path.name for path in output.iterdir()) == [
       '0.png', '1.png', 'grey.png', 'png.png', 'predictions.json']

@@ -26,7 +26,9 @@ def detections(boxes, scores=None, classes=None, masks=None):
 
 
 def _slow_iou(a, b):
-  area = lambda y1, x1, y2, x2: max(y2 - y1, 0) * max(x2 - x1, 0)
+  def area(y1, x1, y2, x2):
+    return max(y2 - y1, 0) * max(x2 - x1, 0)
+
   overlap = area(max(a[0], b[0]), max(a[1], b[1]),
                  min(a[2], b[2]), min(a[3], b[3]))
   return overlap / (area(*a) + area(*b) - overlap)
@@ -39,9 +41,9 @@ def _slow_pairs(likeness):
   for size in range(min(rows, columns) + 1):
     for chosen in itertools.combinations(range(rows), size):
       for others in itertools.permutations(range(columns), size):
-        values = [likeness[pair] for pair in zip(chosen, others)]
+        values = [likeness[pair] for pair in zip(chosen, others, strict=False)]
         if all(v > 0 for v in values) and sum(values) > best_sum:
-          best, best_sum = set(zip(chosen, others)), sum(values)
+          best, best_sum = set(zip(chosen, others, strict=False)), sum(values)
   return best
 
 
@@ -53,7 +55,7 @@ def _slow_pair(a, b):
       iou = _slow_iou(*(d.boxes[k].astype(float)
                         for d, k in ((a, i), (b, j))))
       equal = a.labels[i] == b.labels[j]
-      free = all(i != k and j != l for k, l in taken)
+      free = all(i != k and j != m for k, m in taken)
       if iou >= 0.5 and equal == one_class and free:
         found[i, j] = iou - 0.1 * abs(
             float(a.scores[i]) - float(b.scores[j]))
@@ -88,7 +90,8 @@ def test_box_ious_equal_the_slow_twin():
   a, b = (_crowd(rng, 6).boxes for _ in range(2))
   np.testing.assert_allclose(
       matching.box_ious(a, b),
-      [[_slow_iou(*map(np.float64, pair)) for pair in zip([x] * 6, b)]
+      [[_slow_iou(*map(np.float64, pair)) for pair in zip(
+            [x] * 6, b, strict=False)]
        for x in a], rtol=1e-12)
 
 
@@ -116,7 +119,7 @@ def test_a_pair_of_one_class_comes_before_a_better_box_of_another():
 def _mask_iou(first, second, boxes=([4, 6, 32, 34],) * 2):
   return matching.mask_ious(
       *(detections([box], masks=[mask])
-        for mask, box in zip((first, second), boxes)))[0]
+        for mask, box in zip((first, second), boxes, strict=False)))[0]
 
 
 def _cells(count, probability=1.0):

@@ -44,7 +44,7 @@ def _scene(num=4):
 
 def _compare(*pairs, tolerance=_EXACT, **kwargs):
   """Figures of (reference, exported) detections, one pair per image."""
-  references, exports = zip(*pairs)
+  references, exports = zip(*pairs, strict=True)
   return verify.compare(Fixed(*references), Fixed(*exports),
                         [_IMAGE] * len(pairs), tolerance, **kwargs)
 
