@@ -146,7 +146,8 @@ class Run:
       checkpoint: folder with checkpoints, params.yaml and dataset.json, or
         the path of one checkpoint in such a folder.
       overrides: of params.yaml, or an experiment instead of it.
-      use: what for, see `configs.checks.check`.
+      use: what the options are checked for: 'predict', 'propose', 'suite' or
+        'export'.
 
     Raises:
       InputError: there is no checkpoint, a broken dataset.json, a

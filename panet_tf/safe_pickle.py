@@ -146,7 +146,7 @@ def load(reader: Reader, path: str, names: Names | None = None,
     reader: the file.
     path: its name, for messages.
     names: {(module, name): what stands for it}, besides NumPy's arrays.
-    persistent_load: see `pickle.Unpickler`.
+    persistent_load: persistent id -> object, as `pickle.Unpickler`'s.
 
   Returns:
     Numbers, text, lists, tuples, dictionaries, `_Array` and what `names` make.

@@ -59,12 +59,12 @@ def _anchors(args):
         experiments.read(args.experiment, args.config_file))
   elif args.config_file:
     raise errors.InputError('--config_file needs --experiment')
-  proposal = search.propose(
+  fitted = search.fit_dataset(
       args.annotations, args.num_scales, args.num_ratios, default=default,
       network_input=network_input.replaced(
           args.input_size, args.short_edge, args.long_edge))
-  _print(proposal)
-  proposal.write(args.output)
+  _print(fitted)
+  fitted.write(args.output)
   _print(f'written: {args.output}')
 
 

@@ -85,7 +85,7 @@ class Backbone(hyperparams.Config):
 
 
 @dataclasses.dataclass
-class Pixels(hyperparams.Config):
+class PixelsConfig(hyperparams.Config):
   """What the network sees of a pixel: (value - mean) / stddev.
 
   Belongs to the weights of the backbone, as `panet convert-weights` writes it.
@@ -94,7 +94,7 @@ class Pixels(hyperparams.Config):
     color_order: 'rgb', or 'bgr' as in Caffe.
     mean: of each channel in that order, in 0..255. Empty: Model Garden's,
       which torchvision shares: 123.675, 116.28, 103.53.
-    stddev: the same. Empty: 58.395, 57.12, 57.375.
+    stddev: of each channel. Empty: 58.395, 57.12, 57.375.
   """
   color_order: str = 'rgb'
   mean: list[float] = dataclasses.field(default_factory=list)

@@ -8,7 +8,7 @@ _COARSEST_STRIDE = 64  # Level 6.
 
 
 def parse_canvases(options, is_training):
-  """[[height, width]] of a `configs.panet.Parser`'s `canvases`.
+  """[[height, width]] of a `configs.data.ParserConfig`'s `canvases`.
 
   Raises:
     InputError: naming the field, and what would be right.

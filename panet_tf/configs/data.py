@@ -10,7 +10,7 @@ from panet_tf.configs import canvases
 
 
 @dataclasses.dataclass
-class Parser(maskrcnn.Parser):
+class ParserConfig(maskrcnn.Parser):
   """Model Garden's parser options, and image scales by edge.
 
   Attributes:
@@ -80,7 +80,7 @@ class DataConfig(maskrcnn.DataConfig):
       see `dataloaders.proposals`.
   """
   dtype: str = 'float32'
-  parser: Parser = dataclasses.field(default_factory=Parser)
+  parser: ParserConfig = dataclasses.field(default_factory=ParserConfig)
   class_balanced: bool = False
   proposals: str = ''
   shuffle_buffer_size: int = 1000

@@ -49,8 +49,8 @@ def _trainer(steps: list[int], learning_rates: list[float], *,
 
 
 def _on_all_devices(model: panet.PANet, trainer: cfg.TrainerConfig, *,
-                    data: list[str], batch_size: int, train: panet.Parser,
-                    evaluation: panet.Parser) -> cfg.ExperimentConfig:
+                    data: list[str], batch_size: int, train: panet.ParserConfig,
+                    evaluation: panet.ParserConfig) -> cfg.ExperimentConfig:
   """`data`: the ground truth's file, prefixes of the shards of both splits."""
   task = panet.PANetTask(
       model=model,
@@ -72,9 +72,9 @@ def _coco(model: panet.PANet, steps: list[int]) -> cfg.ExperimentConfig:
       model, _trainer(steps, [0.02, 0.002]), batch_size=16,
       data=['coco/annotations/instances_val2017.json', 'coco/train',
             'coco/val'],
-      train=panet.Parser(
+      train=panet.ParserConfig(
           aug_rand_hflip=True, short_edge=[400, 1400], long_edge=1400),
-      evaluation=panet.Parser(short_edge=[800, 800], long_edge=1000))
+      evaluation=panet.ParserConfig(short_edge=[800, 800], long_edge=1000))
 
 
 @_experiment
@@ -106,7 +106,7 @@ def panet_rpn() -> cfg.ExperimentConfig:
           num_classes=81, input_size=[1024, 1024, 3], stages='rpn',
           bottom_up_path=False, include_mask=False),
       [60000, 80000])
-  params.task.train_data.parser = panet.Parser(
+  params.task.train_data.parser = panet.ParserConfig(
       aug_rand_hflip=True, short_edge=[800, 800], long_edge=1000)
   return params
 
@@ -135,10 +135,10 @@ def panet_cityscapes() -> cfg.ExperimentConfig:
       data=['cityscapes/cityscapes_val.json', 'cityscapes/cityscapes_train',
             'cityscapes/cityscapes_val'],
       batch_size=8,
-      train=panet.Parser(
+      train=panet.ParserConfig(
           aug_rand_hflip=True, short_edge_choices=[800, 1024], long_edge=2048,
           canvases=['1024x2048'], max_num_instances=200),
-      evaluation=panet.Parser(
+      evaluation=panet.ParserConfig(
           short_edge=[1024, 1024], long_edge=2048, canvases=['1024x2048']))
 
 
@@ -155,11 +155,11 @@ def panet_mvd() -> cfg.ExperimentConfig:
       model, _trainer([60000, 80000], [0.02, 0.002]), batch_size=16,
       data=['mapillary/mapillary_validation.json',
             'mapillary/mapillary_training', 'mapillary/mapillary_validation'],
-      train=panet.Parser(
+      train=panet.ParserConfig(
           aug_rand_hflip=True, short_edge=[600, 2000], long_edge=2400,
           canvases=['1024x1408', '1408x1024', '2048x2432', '2432x2048'],
           max_num_instances=300),
-      evaluation=panet.Parser(short_edge=[1800, 1800], long_edge=2400))
+      evaluation=panet.ParserConfig(short_edge=[1800, 1800], long_edge=2400))
 
 
 @_experiment
@@ -187,13 +187,13 @@ def panet_shapes() -> cfg.ExperimentConfig:
           input_path='runs/demo/data/train-*.tfrecord',
           is_training=True,
           global_batch_size=8,
-          parser=panet.Parser(aug_rand_hflip=True, mask_crop_size=56)),
+          parser=panet.ParserConfig(aug_rand_hflip=True, mask_crop_size=56)),
       validation_data=panet.DataConfig(
           input_path='runs/demo/data/val-*.tfrecord',
           is_training=False,
           global_batch_size=10,
           drop_remainder=False,
-          parser=panet.Parser(mask_crop_size=56)))
+          parser=panet.ParserConfig(mask_crop_size=56)))
   return cfg.ExperimentConfig(
       task=task,
       runtime=cfg.RuntimeConfig(distribution_strategy='off'),

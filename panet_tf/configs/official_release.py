@@ -31,7 +31,7 @@ def model() -> panet.PANet:
       roi_align=panet.RoIAlign(aligned=False),
       backbone=panet.Backbone(
           stride_in_1x1=True, frozen_stages=2, normalization='frozen'),
-      pixels=panet.Pixels(
+      pixels=panet.PixelsConfig(
           color_order='bgr', mean=[102.9801, 115.9465, 122.7717],
           stddev=[1.0, 1.0, 1.0]),
       # The release counts height / width: 0.5, 1, 2 are wide, square, tall.
@@ -44,13 +44,13 @@ def model() -> panet.PANet:
           max_num_detections=100, nms_version='batched'))
 
 
-def train_parser() -> panet.Parser:
+def train_parser() -> panet.ParserConfig:
   """Scales (1200, 1200, 1000, 800, 600, 400), longer edge 1400."""
-  return panet.Parser(
+  return panet.ParserConfig(
       aug_rand_hflip=True,
       short_edge_choices=[400, 600, 800, 1000, 1200, 1200], long_edge=1400)
 
 
-def evaluation_parser() -> panet.Parser:
+def evaluation_parser() -> panet.ParserConfig:
   """One scale: 1000 and 1400, padded to the stride of C5."""
-  return panet.Parser(short_edge=[1000, 1000], long_edge=1400, pad_to=32)
+  return panet.ParserConfig(short_edge=[1000, 1000], long_edge=1400, pad_to=32)

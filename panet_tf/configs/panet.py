@@ -24,8 +24,8 @@ from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling.layers import normalization
 
 Backbone = backbone_lib.Backbone
-Pixels = backbone_lib.Pixels
-Parser = data_lib.Parser
+PixelsConfig = backbone_lib.PixelsConfig
+ParserConfig = data_lib.ParserConfig
 DataConfig = data_lib.DataConfig
 
 # Fields of Model Garden's heads that PANet has other fields, or no use, for.
@@ -108,7 +108,7 @@ class PANet(maskrcnn.MaskRCNN):
   norm_after_upconv: bool = True
   legacy_boxes: bool = False
   stages: str = 'both'
-  pixels: Pixels = dataclasses.field(default_factory=Pixels)
+  pixels: PixelsConfig = dataclasses.field(default_factory=PixelsConfig)
   roi_align: RoIAlign = dataclasses.field(default_factory=RoIAlign)
   backbone: Backbone = dataclasses.field(default_factory=Backbone)
   decoder: Neck = dataclasses.field(default_factory=Neck)

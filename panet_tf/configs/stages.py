@@ -42,7 +42,12 @@ def check_whole(model: Any, where: str):
 
 
 def check_proposes(model: Any, where: str):
-  """Raises InputError for a model without an RPN; see `check_whole`."""
+  """Raises InputError for a model without an RPN.
+
+  Args:
+    model: its `configs.panet.PANet`.
+    where: its checkpoint, for messages.
+  """
   if model.stages == 'detector':
     raise errors.InputError(
         f'{where} is a model whose task.model.stages is detector: it has no '

@@ -71,7 +71,8 @@ def set_weights(backbone: Any, opened: sources.Source, path: str):
   """Puts a classifier into a backbone that is built.
 
   Raises:
-    InputError: see `weights.assign`; nothing has changed.
+    InputError: a key is missing, left over, has another shape or numbers that
+      are no float32; nothing has changed.
   """
   kinds = {'oihw': weights.conv, 'hwio': weights.as_it_is}
   entries, norms = [], []

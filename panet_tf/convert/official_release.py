@@ -42,7 +42,8 @@ def convert(checkpoint: str, config: str, output_dir: str,
 
   Args:
     checkpoint: what the release saved: a dictionary with `model`.
-    config: name of its configuration, see `configs.official_release.CONFIGS`.
+    config: the release's name of its configuration, a key of
+      `configs.official_release.CONFIGS`.
     output_dir: a new folder; it gets the checkpoint, params.yaml and
       dataset.json, as training leaves them.
     params_override: of the experiment; other widths or classes, say.
@@ -110,7 +111,8 @@ def set_weights(model: panet_model.PANetModel, arrays: Any, path: str):
     path: of the file, for messages.
 
   Raises:
-    InputError: see `weights.assign`.
+    InputError: a key is missing, left over, has another shape or numbers that
+      are no float32.
   """
   weights.assign(list(entries(model)), arrays, path)
   for _, conv in sources.places(model.backbone):

@@ -72,7 +72,7 @@ class Source:
     layout: of kernels, 'oihw' or 'hwio'.
     epsilon: of batch normalization.
     stride_in_1x1: where its bottlenecks stride.
-    pixels: fields of `configs.panet.Pixels`.
+    pixels: fields of `configs.backbone.PixelsConfig`.
   """
   arrays: Mapping[str, Any]
   keys: Callable[[Place], Keys]

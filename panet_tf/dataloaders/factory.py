@@ -6,7 +6,7 @@ from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.ops import legacy_boxes
 
-# Of `configs.data.Parser`, under the same names.
+# Of `configs.data.ParserConfig`, under the same names.
 _OPTIONS = (
     'short_edge', 'short_edge_choices', 'long_edge', 'pad_to',
     'rpn_match_threshold', 'rpn_unmatched_threshold', 'rpn_batch_size_per_im',

@@ -22,7 +22,7 @@ class Pixels:
   Attributes:
     color_order: 'rgb' or 'bgr', of the channels of the network's input.
     mean: of each channel, in that order.
-    stddev: the same.
+    stddev: of each channel, in that order.
     exact_scale: whether images are enlarged by just the scale, as OpenCV does
       when it gets a factor (the release). Otherwise it is the one between the
       two sizes, whole numbers of pixels.

@@ -36,9 +36,9 @@ def encoded_masks(parsed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
                'corner': tf.zeros([tf.size(whole), 2], tf.int64)})
 
 
-def crop_masks(masks: dict[str, tf.Tensor], boxes: tf.Tensor,
-               image_size: tf.Tensor, size: int,
-               aligned: bool = True) -> tf.Tensor:
+def masks_in_boxes(masks: dict[str, tf.Tensor], boxes: tf.Tensor,
+                   image_size: tf.Tensor, size: int,
+                   aligned: bool = True) -> tf.Tensor:
   """Cuts each object's box out of its mask.
 
   Args:

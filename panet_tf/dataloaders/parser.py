@@ -61,7 +61,7 @@ class Parser(official_parser.Parser):
       input_size: [height, width] images are fitted into where `short_edge` is
         empty.
       short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
-        pad_to: see `configs.panet.Parser`.
+        pad_to: see `configs.data.ParserConfig`.
       anchor_boxes: makes the anchors instead of Model Garden's generator: takes
         image_size and the five arguments from min_level to anchor_size.
       pixels: how they are normalised; None is Model Garden's way.
@@ -243,7 +243,7 @@ class Parser(official_parser.Parser):
       kept = present[:self._max_num_instances]
       back = (pixels[:self._max_num_instances] + tf.tile(offset, [2])
              ) / tf.tile(image_size * scale, [2])
-      crops = mask_targets.crop_masks(
+      crops = mask_targets.masks_in_boxes(
           {key: tf.gather(value, kept) for key, value in masks.items()},
           placement.flip_boxes(back, flips) * tf.tile(image_size, [2]),
           tf.shape(data['image'])[:2], self._mask_crop_size,

@@ -26,7 +26,7 @@ class Proposals:
 
     Args:
       path: for messages.
-      boxes: [n, 4] float32 of each image id as text, see `of`.
+      boxes: [n, 4] float32 of each image id as text.
     """
     self._path, self._boxes = path, boxes
 
@@ -56,7 +56,7 @@ class Proposals:
 
     Args:
       decode: record to example, with `source_id`.
-      image_ids: see `tfrecord.original_id`.
+      image_ids: of the shards, see `tfrecord.original_id`.
     """
     def of_source(source_id):
       try:

@@ -121,7 +121,7 @@ class CocoEvaluator:
       found: Detections.
 
     Raises:
-      InputError: see `update_state`.
+      InputError: an image or a label that the ground truth does not have.
     """
     place = self._place(source_id)
     known = self._images[place]

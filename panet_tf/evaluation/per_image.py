@@ -64,7 +64,8 @@ def image_scores(ground_truth, results,
     Score of each image of `ground_truth`, by id.
 
   Raises:
-    InputError: see `coco_instances.from_items`.
+    InputError: an item of an unknown image or category, or without a
+      segmentation that is needed.
   """
   annotations = ground_truth['annotations']
   of_masks = all(item.get('segmentation')

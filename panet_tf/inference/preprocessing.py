@@ -24,11 +24,12 @@ class Preprocessing:
     short_edge: the shorter edge becomes this,
     long_edge: unless the longer one gets beyond this or the canvas.
     mean: of each channel of the network's input, in 0..255.
-    stddev: the same; (image - mean) / stddev is the input.
+    stddev: of each channel; (image - mean) / stddev is the input.
     color_order: 'rgb' or 'bgr', of the network's input.
-    exact_scale: see `image_scaling.Pixels`.
+    exact_scale: images are enlarged by just the scale, as OpenCV does when it
+      gets a factor, not by that between the rounded sizes.
     pad_to: a checkpoint's own canvas is the image at multiples of this; see
-      `configs.panet.Parser`. A call does not look at it.
+      `configs.data.ParserConfig`. A call does not look at it.
   """
   canvas: tuple[int, int]
   fit: tuple[int, int] | None

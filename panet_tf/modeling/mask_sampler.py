@@ -9,8 +9,8 @@ import tensorflow as tf
 import tf_keras
 
 
-def crop_masks(masks: tf.Tensor, mask_indices: tf.Tensor, boxes: tf.Tensor,
-               rois: tf.Tensor, size: int) -> tf.Tensor:
+def masks_in_rois(masks: tf.Tensor, mask_indices: tf.Tensor, boxes: tf.Tensor,
+                  rois: tf.Tensor, size: int) -> tf.Tensor:
   """What part of each object's mask lies where in a RoI.
 
   Args:
@@ -80,7 +80,7 @@ class MaskSampler(tf_keras.layers.Layer):
     flat_indices = tf.cast(tf.maximum(indices, 0), tf.int32) + (
         tf.range(batch)[:, tf.newaxis] * num_masks)
     size = self.mask_target_size
-    targets = crop_masks(
+    targets = masks_in_rois(
         tf.reshape(tf.cast(gt_masks, tf.float32),
                    tf.concat([[-1], tf.shape(gt_masks)[2:]], 0)),
         tf.reshape(flat_indices, [-1]),

@@ -25,7 +25,7 @@ class AnnotatedVideo:
 
   def __init__(self, path: str, rate: float,
                categories: Sequence[dict[str, Any]], score_threshold: float):
-    """Writes nothing yet; for the arguments see `written`."""
+    """Writes nothing yet; the arguments are those of `written`."""
     self._path, self._rate = path, rate
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
@@ -116,7 +116,7 @@ def written(path: str, rate: float, categories: Sequence[dict[str, Any]],
   Args:
     path: NAME.mp4. Without a single frame, nothing is written.
     rate: frames per second.
-    categories: see `detections.Detector`.
+    categories: {'label', 'id', 'name'} of each class.
     score_threshold: detections below it are not drawn.
 
   Raises:

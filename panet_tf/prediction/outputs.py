@@ -26,7 +26,7 @@ def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
   """An image's annotations in the form of its detections, for `draw`.
 
   Args:
-    annotations: COCO annotations of the image, see `coco_json`.
+    annotations: of the image, COCO instances.
     height: of the image, pixels.
     width: of the image, pixels.
     labels: of each category id.

@@ -31,7 +31,8 @@ def identity(paths: Sequence[str]) -> list[list[Any]]:
   """What tells a file or model from the one that lay there before.
 
   Args:
-    paths: files, or models: see `open_model.open_model`.
+    paths: files, or whatever `open_model` opens: files, folders, and
+      checkpoints without .index.
 
   Returns:
     Path, bytes and time of change of the files that each one means, of a model

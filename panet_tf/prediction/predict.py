@@ -38,8 +38,8 @@ def predict(models: str | Sequence[str],
   it had never stopped. An image that fails is one line on stderr.
 
   Args:
-    models: checkpoint, SavedModel, .tflite or .onnx, or several checkpoints,
-      see `open_model`.
+    models: checkpoint, SavedModel, .tflite or .onnx; several checkpoints are
+      an ensemble.
     images: folders, globs or files of images and videos, one or several.
     output_dir: gets NAME.png per image, NAME.mp4 per video, index.html with
       all pictures, and predictions.json: COCO results with the dataset's

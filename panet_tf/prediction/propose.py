@@ -77,7 +77,7 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
     model: checkpoint of the experiment panet_rpn, or of a whole model.
     output: .json for COCO results, .tfrecord for one record per image; what
       `dataloaders.proposals` reads.
-    images: folders, globs or files, see `image_files.image_paths`.
+    images: folders, globs or files.
     shards: instead of `images`, TFRecord shards; ids are theirs.
     annotations: COCO JSON that gives each file of `images` its id.
     overrides: of the configuration of the model.

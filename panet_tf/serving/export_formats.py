@@ -42,7 +42,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     options: what to write.
 
   Raises:
-    InputError: see the formats.
+    InputError: a format cannot hold this model, or lacks its package.
   """
   if options.format == 'onnx':
     path = os.path.join(folder, 'model.onnx')

@@ -24,7 +24,8 @@ class Options:
     batch_size: of a SavedModel or ONNX file; None takes any.
     input_image_size: 'H,W' that images are fitted into; '' does as evaluation.
     full_image_masks: a SavedModel's masks cover the image.
-    quant_type: of TFLite, see `tflite.write`.
+    quant_type: of TFLite: '', 'fp16', 'default' (int8 weights) or
+      'int8_full_fp32_io' (int8 arithmetic).
     calibration_images: folder or glob, for int8.
     verify: whether the export is run beside the checkpoint.
     verify_images: folder or glob; '' takes the first of the validation shards.

@@ -38,8 +38,8 @@ def run(experiment: str, mode: str, model_dir: str,
       every `validation_interval`).
     model_dir: checkpoints, summaries, params.yaml, metrics. A run found there
       is gone on with.
-    config_files: see `configs.experiments.read`.
-    params_override: see `configs.experiments.read`.
+    config_files: YAML files, later ones win.
+    params_override: YAML text; wins over the files.
     tpu: address of a TPU.
 
   Raises:

@@ -19,7 +19,7 @@ def model_config() -> panet.PANet:
       backbone=panet.Backbone(
           model_id=18, width_multiplier=0.5, frozen_stages=2,
           normalization='frozen'),
-      pixels=panet.Pixels(color_order='bgr', mean=[100.0, 110.0, 120.0],
+      pixels=panet.PixelsConfig(color_order='bgr', mean=[100.0, 110.0, 120.0],
                            stddev=[1.0, 1.0, 1.0]))
 
 

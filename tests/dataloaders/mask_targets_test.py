@@ -18,7 +18,7 @@ BOXES = [
 
 def cut(masks, box, size, **options):
   shape = masks['png'].shape[0]
-  return mask_targets.crop_masks(
+  return mask_targets.masks_in_boxes(
       masks, tf.reshape(tf.constant([box] * shape, tf.float32), [-1, 4]),
       tf.constant([48, 64]), size, **options).numpy()
 
@@ -71,7 +71,7 @@ def test_a_target_of_as_many_cells_as_pixels_is_the_mask():
 
 
 def test_an_image_of_one_pixel_has_a_mask():
-  target = mask_targets.crop_masks(
+  target = mask_targets.masks_in_boxes(
       tiny.encoded([[[1]]]), tf.constant([[0., 0, 1, 1]]), tf.constant([1, 1]),
       7)
   np.testing.assert_allclose(target[0], 1)

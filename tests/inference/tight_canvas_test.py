@@ -41,10 +41,10 @@ def test_a_copy_at_the_models_own_scale_gets_it_too():
 def test_a_step_that_the_levels_do_not_take_is_refused():
   legacy = tiny.params(legacy_boxes=True)
   with pytest.raises(errors.InputError, match='pad_to is 32; it must be a'):
-    panet.Parser(pad_to=32).check(tiny.params(), is_training=False)
+    panet.ParserConfig(pad_to=32).check(tiny.params(), is_training=False)
   with pytest.raises(errors.InputError, match='multiple of 32'):
-    panet.Parser(pad_to=48).check(legacy, is_training=False)
-  panet.Parser(pad_to=32).check(legacy, is_training=False)
+    panet.ParserConfig(pad_to=48).check(legacy, is_training=False)
+  panet.ParserConfig(pad_to=32).check(legacy, is_training=False)
 
 
 def test_evaluation_mode_is_what_prediction_gives(tiny_run, tmp_path):

@@ -28,7 +28,7 @@ def crop_slowly(mask, box, roi, size):
 
 
 def crop(mask, box, roi, size):
-  return mask_sampler.crop_masks(
+  return mask_sampler.masks_in_rois(
       tf.constant(mask[None], tf.float32), tf.constant([0]),
       tf.constant([box], tf.float32), tf.constant([roi], tf.float32),
       size)[0].numpy()

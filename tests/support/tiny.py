@@ -64,7 +64,7 @@ def data_config(is_training=True, **parser_fields) -> panet.DataConfig:
                 mask_crop_size=28)
   return panet.DataConfig(
       is_training=is_training, global_batch_size=2,
-      parser=panet.Parser(**(fields | parser_fields)))
+      parser=panet.ParserConfig(**(fields | parser_fields)))
 
 
 def task(model=None, **fields) -> task_lib.PANetTask:

@@ -17,8 +17,8 @@ _QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
 @dataclasses.dataclass(frozen=True)
-class Proposal:
-  """What `propose` found; `str` of it is for people.
+class FittedAnchors:
+  """What `search.fit_dataset` found; `str` of it is for people.
 
   Attributes:
     annotations: path of the JSON.

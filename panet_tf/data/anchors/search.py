@@ -127,8 +127,8 @@ def _climb(score, point):
   return point
 
 
-def propose(annotations, num_scales=None, num_ratios=None, *,
-            default=None, network_input=None):
+def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
+                default=None, network_input=None):
   """Fits anchors to the boxes of a COCO instances file.
 
   Args:
@@ -140,7 +140,7 @@ def propose(annotations, num_scales=None, num_ratios=None, *,
       the paper's.
 
   Returns:
-    Proposal.
+    report.FittedAnchors.
 
   Raises:
     InputError: naming the option, or the file and the field or id.
@@ -159,7 +159,7 @@ def propose(annotations, num_scales=None, num_ratios=None, *,
         len(areas), _FITTED_BOXES, replace=False)]
   anchors = {'default': default,
              'proposed': fit(sample, num_scales, num_ratios, default)}
-  return report.Proposal(
+  return report.FittedAnchors(
       annotations, network_input, boxes, areas, left_out, sample.shape[1],
       anchors, {name: grid.best_iou(boxes, a)
                 for name, a in anchors.items()})

@@ -27,7 +27,8 @@ class Report:
       four numbers say what would be done.
     ledger: {'images' | 'annotations' | 'categories': {'read', 'kept',
       'repaired', 'rejected'}}.
-    summary: see doctor_summary, of what is kept or repaired.
+    summary: sizes, areas and categories of what is kept or repaired, as of
+      `doctor.summary`.
     unfit: why there cannot be a repaired file; '' where there can.
     fixed: path of the repaired file, or None.
     num_changes: lines of its list of changes.

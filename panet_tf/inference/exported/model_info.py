@@ -28,7 +28,8 @@ class ModelInfo:
     include_mask: whether the model has masks.
     full_image_masks: whether they cover the image, as booleans, and not their
       box, as 28 x 28 probabilities.
-    legacy_masks: see `structures.box_masks.BoxMasks`.
+    legacy_masks: whether masks go into the image as the authors' release
+      does it, see `structures.box_masks.BoxMasks`.
   """
   categories: list[dict[str, Any]]
   preprocessing: preprocessing_lib.Preprocessing

@@ -37,7 +37,7 @@ class SqueezeExcitation(tf_keras.layers.Layer):
     self.fc2 = make(channels, 'sigmoid', 'fc2')
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
-    """[batch, height, width, channels] to the same."""
+    """Scales each channel: [batch, height, width, channels], both ways."""
     scale = self.fc2(self.fc1(tf.reduce_mean(x, [1, 2])))
     return x * scale[:, tf.newaxis, tf.newaxis]
 

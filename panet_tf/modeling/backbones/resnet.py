@@ -21,11 +21,12 @@ class Design(NamedTuple):
 
   Attributes:
     blocks: in stages 2..5.
-    bottleneck: see `ResidualBlock`, like the next five.
+    bottleneck: whether a block is 1x1, 3x3, 1x1, and not 3x3 twice.
     groups: of the 3x3 convolutions.
-    widths: of the blocks.
-    se_reduction: of the blocks.
-    shortcut_size: of the projections in stages 3..5.
+    widths: channels of a bottleneck's first 1x1 and of its 3x3 convolution, in
+      multiples of 64 in stage 2, of 128 in stage 3, and so on.
+    se_reduction: channels for each unit of squeeze-and-excitation; 0: none.
+    shortcut_size: kernel size of the projections in stages 3..5.
     deep_stem: three 3x3 convolutions instead of one 7x7.
     pool_padding: of the maximum before stage 2, above and below.
   """

@@ -199,7 +199,8 @@ class DeformableConv2D(grouped_conv.PaddedConv2D):
 
     Args:
       x: of a floating dtype.
-      training: see `deformable_conv2d`; of no other effect.
+      training: False promises that no gradient is asked for; without effect
+        on the values.
     """
     offsets = self.offset(x, training=training)
     masks = None

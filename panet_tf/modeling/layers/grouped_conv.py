@@ -146,7 +146,8 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
 
     Args:
       x: of a floating dtype.
-      training: see `conv2d`; of no other effect.
+      training: False promises that no gradient is asked for; without effect
+        on the values.
     """
     if self.groups == 1 and not self._pad:
       return super().call(x)

@@ -249,7 +249,20 @@ class DenseNorm(_NormalizedLayer):
                activation: str | None = 'relu',
                use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None, **kwargs):
-    """Initializes the block; see `ConvNorm`. `use_bias` None: norm.fc_bias."""
+    """Initializes the block.
+
+    Args:
+      units: of the fc layer.
+      norm: the normalization, `Normalization()` for None.
+      activation: name of the activation, None for none.
+      use_bias: None for `norm.fc_bias`.
+      kernel_initializer: None for Caffe's: uniform, by the fan-out.
+      kernel_regularizer: of the kernel only.
+      **kwargs: of the Keras layer.
+
+    Raises:
+      ValueError: where the groups of GroupNorm do not divide the units.
+    """
     norm = Normalization.of(norm)
     use_bias = norm.fc_bias if use_bias is None else use_bias
     kernel_initializer = (

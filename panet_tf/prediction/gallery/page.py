@@ -50,7 +50,7 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
     score_threshold: detections below it are not counted.
     labels: category id -> label, for the colours of the pictures.
     ground_truth: dict, COCO instances with all these images; adds AP50 and
-      errors, see `per_image`.
+      the errors of each image.
 
   Raises:
     InputError: the file cannot be written, or the ground truth does not fit

@@ -29,7 +29,8 @@ def open_server(url: str, timeout: float):
   """The server behind a URL: http(s):// is REST, grpc:// is gRPC.
 
   Args:
-    url: see `rest_wire.RestServer` and `grpc_wire.GrpcServer`.
+    url: http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME, either
+      with /versions/NUMBER or without.
     timeout: of a request, seconds.
 
   Raises:
@@ -54,7 +55,7 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
   An image without an answer is one line on stderr, and the others go on.
 
   Args:
-    url: see `open_server`.
+    url: http(s):// for REST, grpc:// for gRPC.
     images: folder or glob.
     output_dir: gets NAME.png per image, and predictions.json: COCO results
       with file names as image ids, the data set's category ids, RLE masks.

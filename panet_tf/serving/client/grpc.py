@@ -47,7 +47,16 @@ class GrpcServer:
 
   def predict(self, signature: str,
               inputs: list[bytes] | np.ndarray) -> dict[str, np.ndarray]:
-    """`wire.OUTPUTS` of a signature; see `rest_wire.RestServer.predict`."""
+    """`wire.OUTPUTS` of a signature, arrays, not checked.
+
+    Args:
+      signature: name.
+      inputs: encoded images, or [B, H, W, 3] uint8.
+
+    Raises:
+      wire.RefusedError: the server does not answer these images.
+      wire.NoServerError: there is no server, or none with this model.
+    """
     request = predict_pb2.PredictRequest()  # pyright: ignore[reportAttributeAccessIssue] - the module makes its classes at import
     request.model_spec.name = self._name
     request.model_spec.signature_name = signature

@@ -54,8 +54,8 @@ class RestServer:
       inputs: encoded images, or [B, H, W, 3] uint8.
 
     Raises:
-      RefusedError: see `wire`.
-      NoServerError: see `wire`.
+      wire.RefusedError: the server does not answer these images.
+      wire.NoServerError: there is no server, or none with this model.
     """
     values = inputs.tolist() if isinstance(inputs, np.ndarray) else [
         {'b64': base64.b64encode(data).decode('ascii')} for data in inputs]

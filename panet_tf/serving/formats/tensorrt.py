@@ -78,7 +78,8 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
     `report` and the options.
 
   Raises:
-    Error: see there. Nothing is written then.
+    Error: the SavedModel, an option or the installation is unfit. Nothing is
+      written then.
   """
   _check_numbers(precision, min_segment_size, max_images, batch_sizes)
   kind, fixed_batch = _signature(saved_model, signature)

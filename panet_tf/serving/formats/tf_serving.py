@@ -57,7 +57,7 @@ def warmup_requests(image: np.ndarray,
     batch_size: of the export; None for one that takes any gives 1.
 
   Returns:
-    Signature -> its `inputs`, see `saved_model.write`.
+    Signature -> its `inputs`: pixels, or encoded images.
   """
   number = batch_size or 1
   stream = io.BytesIO()

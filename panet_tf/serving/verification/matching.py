@@ -33,8 +33,8 @@ class Pairs:
 
   Attributes:
     scores: of the reference's detections [N] and of the export's [M].
-    same: [P, 2], see `pair`.
-    changed: [Q, 2], see `pair`.
+    same: [P, 2] rows of both, pairs of one class.
+    changed: [Q, 2] rows of both, pairs at one place of another class.
     figures: of each of `same` [P]: differences `score` and `box_pixels` (the
       largest of an edge), `box_iou` and, of a model with masks, `mask_iou`.
   """
@@ -48,8 +48,8 @@ def measure(reference: Detections, exported: Detections) -> Pairs:
   """Pairs the detections of an image and measures every pair.
 
   Args:
-    reference: the checkpoint's, see `verify.compare`.
-    exported: the export's.
+    reference: Detections of the checkpoint.
+    exported: Detections of the export.
   """
   same, changed = pair(reference, exported)
   sides = reference[same[:, 0]], exported[same[:, 1]]
@@ -98,8 +98,8 @@ def pair(reference: Detections,
   classes in the same way.
 
   Args:
-    reference: detections of one image, see `verify`.
-    exported: the same.
+    reference: Detections of one image, the checkpoint's.
+    exported: the export's, of the same image.
 
   Returns:
     Pairs of one class [P, 2] and of two classes [Q, 2]: indices of a reference

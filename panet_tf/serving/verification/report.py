@@ -31,7 +31,7 @@ def measure_latency(reference: Any, exported: Any,
   both, and each is first in every other run.
 
   Args:
-    reference: the checkpoint in this process, see `verify.compare`.
+    reference: the checkpoint in this process, with a `detect`.
     exported: the export in its own runtime.
     images: at least one.
     seconds: of measuring, after a warm-up of one run per image size; at least
@@ -79,10 +79,10 @@ def write(path: str, *, kind: str, checkpoint: str, experiment: str,
     canvas: height and width of the network input.
     figures: of `verify.compare`.
     tolerance: what they were checked against.
-    sizes: see `file_sizes`.
+    sizes: bytes of each file of the export.
     ops: how often the graph has each op.
     options: of the export.
-    latency: see `measure_latency`.
+    latency: medians in milliseconds, as of `measure_latency`.
 
   Returns:
     The report. Beside the arguments: the date (UTC), versions of the packages

@@ -80,9 +80,9 @@ class Figures:
     matched_exported: share of the latter: less than 1 if some are invented.
     class_agreement: share of one class among all pairs at one place.
     box_iou_min: of pairs of one class, as all that follow; None without any.
-    box_iou_mean: see above.
+    box_iou_mean: of the same pairs.
     mask_iou_min: None for a model without masks.
-    mask_iou_mean: see above.
+    mask_iou_mean: of the same pairs.
     score_difference: the largest.
     box_difference: the largest of an edge, in pixels of the original image.
     worst_image: the image with the worst of each figure, by name.

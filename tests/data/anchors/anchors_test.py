@@ -139,7 +139,7 @@ def test_crowds_and_boxes_outside_are_left_out_and_counted(tmp_path):
   found, _, crowds, outside = boxes_lib.read_boxes(str(path), SQUARE)
   assert (found.shape, crowds, outside) == ((4, 18), 1, 1)
   np.testing.assert_array_equal(found[:, 0], [200, 0, 256, 30])
-  text = str(anchors_lib.propose(str(path), network_input=SQUARE))
+  text = str(anchors_lib.fit_dataset(str(path), network_input=SQUARE))
   assert 'a.json: 18 boxes; left out: 1 crowds, 1 outside' in text
 
 
@@ -159,7 +159,7 @@ def test_box_and_area_may_come_from_the_mask(tmp_path):
     Anchors(1, (0.4, 1.3), 5.0), Anchors(2, (0.5, 1.0, 3.2), 3.1)])
 def test_anchors_that_made_the_boxes_are_found_again(tmp_path, true):
   path = write(tmp_path / 'a.json', on_the_grid(true))
-  result = anchors_lib.propose(
+  result = anchors_lib.fit_dataset(
       path, true.num_scales, len(true.aspect_ratios), network_input=SQUARE)
   found = result.anchors['proposed']
   np.testing.assert_allclose(found.anchor_size, true.anchor_size, rtol=0.03)
@@ -185,7 +185,7 @@ def test_as_many_anchors_are_no_worse_than_the_default(tmp_path):
       [on_the_grid(default, 60, 2), random_boxes(256, 256, 60, 2)], 1))
   score = {}
   for start in default, Anchors(num_scales=2):
-    result = anchors_lib.propose(
+    result = anchors_lib.fit_dataset(
         path, 1, 3, default=start, network_input=SQUARE)
     score[start] = grid_lib.measures(result.iou['proposed']).mean()
   boxes, *_ = boxes_lib.read_boxes(path, SQUARE)
@@ -196,10 +196,10 @@ def test_as_many_anchors_are_no_worse_than_the_default(tmp_path):
 def test_no_gain_is_said_plainly(tmp_path):
   default = Anchors(1, (0.5, 1.0, 2.0), 4.0)
   path = write(tmp_path / 'a.json', on_the_grid(default))
-  result = anchors_lib.propose(path, default=default, network_input=SQUARE)
+  result = anchors_lib.fit_dataset(path, default=default, network_input=SQUARE)
   assert 'not better: keep the default' in result.verdict()
   assert result.verdict() in str(result)
-  better = anchors_lib.propose(path, network_input=SQUARE).verdict()
+  better = anchors_lib.fit_dataset(path, network_input=SQUARE).verdict()
   assert better == ('Better than the default: recall at 0.5, recall at 0.7, '
                     'mean IoU.')
 
@@ -207,7 +207,7 @@ def test_no_gain_is_said_plainly(tmp_path):
 def test_loss_is_said_beside_the_gain(tmp_path):
   path = write(tmp_path / 'a.json', random_boxes(256, 256, 30))
   result = dataclasses.replace(
-      anchors_lib.propose(path, network_input=SQUARE),
+      anchors_lib.fit_dataset(path, network_input=SQUARE),
       iou={'default': np.array([0.6, 0.6]), 'proposed': np.array([0.8, 0.3])})
   assert result.verdict() == ('Better than the default: recall at 0.7. Worse: '
                               'recall at 0.5, mean IoU.')
@@ -218,7 +218,7 @@ def test_sample_is_the_same_every_time_and_recall_is_of_all(
   path = write(tmp_path / 'a.json', random_boxes(256, 256, 300))
   monkeypatch.setattr(anchors_lib, '_FITTED_BOXES', 50)
   first, second = (
-      anchors_lib.propose(path, network_input=SQUARE) for _ in range(2))
+      anchors_lib.fit_dataset(path, network_input=SQUARE) for _ in range(2))
   assert first.anchors == second.anchors and str(first) == str(second)
   assert 'fitted to a sample of 50;' in str(first)
   assert first.table()['all'][0] == len(first.iou['proposed']) == 300
@@ -228,7 +228,7 @@ def test_rows_are_coco_s_sizes_of_original_pixels(tmp_path):
   boxes = np.array([[0, 0, 31, 32], [0, 0, 32, 32], [0, 0, 64, 32],
                     [0, 0, 96, 96], [9, 9, 200, 209]]).T
   path = write(tmp_path / 'a.json', boxes)
-  table = anchors_lib.propose(
+  table = anchors_lib.fit_dataset(
       path, 1, 1, network_input=NetworkInput((64, 64), 0, 0)).table()
   assert {name: count for name, (count, _) in table.items()} == {
       'all': 5, 'small': 1, 'medium': 2, 'large': 2}
@@ -238,7 +238,7 @@ def test_nuclei_gain_much(shared_dir):
   path = shared_dir / 'data/nuclei/annotations/instances_val.json'
   if not path.is_file():
     pytest.skip(f'{path} is absent')
-  result = anchors_lib.propose(str(path), network_input=SQUARE)
+  result = anchors_lib.fit_dataset(str(path), network_input=SQUARE)
   _, row = result.table()['all']
   assert row['default'][0] < 0.2 and row['proposed'][0] > 0.75
   assert row['proposed'][1] > 3 * row['default'][1]
@@ -249,7 +249,7 @@ def test_nuclei_gain_much(shared_dir):
 
 def test_written_file_is_a_config_file(tmp_path):
   path = write(tmp_path / 'odd\nname.json', random_boxes(256, 256, 60))
-  result = anchors_lib.propose(path, 2, 4, network_input=SQUARE)
+  result = anchors_lib.fit_dataset(path, 2, 4, network_input=SQUARE)
   output = tmp_path / 'new' / 'anchors.yaml'
   result.write(str(output))
   params = experiments.read('panet_coco', [str(output)])
@@ -269,7 +269,7 @@ def test_written_file_is_a_config_file(tmp_path):
 
 def test_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
   path = write(tmp_path / 'a.json', random_boxes(256, 256, 30))
-  result = anchors_lib.propose(path, network_input=SQUARE)
+  result = anchors_lib.fit_dataset(path, network_input=SQUARE)
   output = tmp_path / 'anchors.yaml'
   output.write_text('old')
   with monkeypatch.context() as m:
@@ -368,7 +368,7 @@ def test_odd_anchors_of_a_config_are_named(fields):
 def test_impossible_numbers_are_named(tmp_path, options, message):
   path = write(tmp_path / 'a.json', np.array([[8, 8, 40, 40]] * 5).T)
   with pytest.raises(errors.InputError, match=message):
-    anchors_lib.propose(path, *options, network_input=SQUARE)
+    anchors_lib.fit_dataset(path, *options, network_input=SQUARE)
 
 
 @pytest.mark.parametrize('change, message', [
@@ -388,13 +388,13 @@ def test_unusable_file_is_one_line(tmp_path, change, message):
   change(data)
   path.write_text(json.dumps(data))
   with pytest.raises(errors.InputError, match=message) as e:
-    anchors_lib.propose(str(path), 1, 1, network_input=SQUARE)
+    anchors_lib.fit_dataset(str(path), 1, 1, network_input=SQUARE)
   assert '\n' not in str(e.value)
 
 
 def test_absent_file_is_one_line(tmp_path):
   with pytest.raises(errors.InputError, match='none.json: No such file'):
-    anchors_lib.propose(str(tmp_path / 'none.json'))
+    anchors_lib.fit_dataset(str(tmp_path / 'none.json'))
 
 
 def test_tensorflow_is_not_loaded():
