@@ -18,6 +18,7 @@ from panet_tf.modeling.proposals import roi_generator
 from panet_tf.modeling.proposals import rpn_head
 from panet_tf.modeling.proposals import rpn_model
 from panet_tf.modeling.proposals import stored_proposals
+from panet_tf.ops import box_convention
 
 _GROUP_NORM_EPSILON = 1e-5  # GroupNorm paper; Model Garden has no field for it.
 _RPN_PARTS = ('backbone', 'decoder', 'rpn_head', 'roi_generator', 'min_level',
@@ -54,19 +55,18 @@ def build_panet(
   if config.stages == 'detector':
     parts.update(rpn_head=stored_proposals.NoRPN(name='rpn_head'),
                  roi_generator=stored_proposals.StoredProposals())
-    boxes = {stored_proposals.PROPOSALS: tf_keras.Input(
-        [config.roi_generator.test_num_proposals, 4])}
+    boxes = tf_keras.Input([config.roi_generator.test_num_proposals, 4])
   else:
     parts.update(rpn_head=_rpn_head(config, kernel_regularizer))
     boxes = None
   if config.stages == 'rpn':
     model = rpn_model.RPNModel(
         **{name: parts[name] for name in _RPN_PARTS},
-        legacy_boxes=config.legacy_boxes)
+        boxes=config.box_convention)
   else:
     parts.update(_heads(config, norm, kernel_regularizer))
     model = panet_model.PANetModel(
-        **parts, legacy_boxes=config.legacy_boxes)
+        **parts, boxes=config.box_convention)
   model(tf_keras.Input(config.input_size), image_shape=tf_keras.Input([2]),
         anchor_boxes=boxes, training=False)
   return model
@@ -115,8 +115,9 @@ def _generators(config, parts):
 
   Boxes of the release are clipped in the midst of it: kernels, too.
   """
-  legacy = config.legacy_boxes
-  arguments = {'legacy_boxes': True} if legacy else {}
+  boxes = config.box_convention
+  legacy = boxes != box_convention.EDGES
+  arguments = {'boxes': boxes} if legacy else {}
   proposals, detections = (
       parts[name].get_config()
       for name in ('roi_generator', 'detection_generator'))
@@ -167,8 +168,8 @@ def _pooling(config, crop_size):
       crop_size=crop_size,
       sampling_ratio=config.roi_align.sampling_ratio,
       aligned=config.roi_align.aligned,
-      legacy_boxes=config.legacy_boxes,
-      use_xla=config.roi_align.use_xla)
+      boxes=config.box_convention,
+      formulation=config.roi_align.formulation)
 
 
 def _shared_head_arguments(config, norm, kernel_regularizer):

@@ -12,7 +12,7 @@ PACKAGE = ROOT / 'panet_tf'
 # The rooms, lowest first: a room imports itself and the rooms of lower floors.
 FLOORS = (
     {'errors'},
-    {'structures', 'ops'},
+    {'structures', 'ops', 'model_garden'},
     {'files', 'safe_pickle', 'modeling', 'drawing'},
     {'configs'},
     {'data', 'factory'},

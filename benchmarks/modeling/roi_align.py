@@ -106,7 +106,7 @@ def gather_taps(features, boxes, output_size):
 
 FORMULATIONS = {
     'ours, `use_xla=True`': lambda *args: roi_align.multilevel_roi_align(
-        *args, use_xla=True),
+        *args, formulation='xla'),
     'ours, `use_xla=False`': roi_align.multilevel_roi_align,
     '`crop_and_resize` + average': crop_and_average,
     '16 gathers, plain ops': gather_taps,

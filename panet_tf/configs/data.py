@@ -49,7 +49,7 @@ class ParserConfig(maskrcnn.Parser):
       raise errors.InputError(
           'parser.aug_type is set; AutoAugment and RandAugment are not '
           'supported')
-    stride = 32 if model.legacy_boxes else 64
+    stride = model.box_convention.pad_multiple
     if self.pad_to < 0 or self.pad_to % stride:
       raise errors.InputError(
           f'parser.pad_to is {self.pad_to}; it must be a multiple of {stride}')

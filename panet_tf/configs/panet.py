@@ -22,6 +22,8 @@ from panet_tf.modeling import adaptive_feature_pooling as pooling
 from panet_tf.modeling import box_head
 from panet_tf.modeling import fully_connected_fusion
 from panet_tf.modeling.layers import normalization
+from panet_tf.ops import box_convention as box_convention_lib
+from panet_tf.ops import formulations
 
 Backbone = backbone_lib.Backbone
 PixelsConfig = backbone_lib.PixelsConfig
@@ -63,6 +65,11 @@ class RoIAlign(hyperparams.Config):
   aligned: bool = True
   use_xla: bool = True
 
+  @property
+  def formulation(self) -> str:
+    """`use_xla` as one of `ops.formulations.NAMES`."""
+    return formulations.XLA if self.use_xla else formulations.KERNELS
+
 
 @dataclasses.dataclass
 class PANet(maskrcnn.MaskRCNN):
@@ -86,8 +93,8 @@ class PANet(maskrcnn.MaskRCNN):
     norm_after_fc: a normalisation behind the fc of the 4conv1fc head.
     norm_after_upconv: the same behind the transposed convolution of the mask
       branch.
-    legacy_boxes: anchors, clipping, pooling and boxes of `propose`, `classify`
-      and `segment` as in the release, see `ops.legacy_boxes`.
+    legacy_boxes: anchors, clipping and pooling as in the release, see
+      `ops.box_convention`.
     pixels: preprocessing.
     stages: 'both'; 'rpn' for proposals only; or 'detector', which takes them
       from `DataConfig.proposals` and has no RPN (section 4.1).
@@ -112,6 +119,12 @@ class PANet(maskrcnn.MaskRCNN):
   roi_align: RoIAlign = dataclasses.field(default_factory=RoIAlign)
   backbone: Backbone = dataclasses.field(default_factory=Backbone)
   decoder: Neck = dataclasses.field(default_factory=Neck)
+
+  @property
+  def box_convention(self) -> box_convention_lib.BoxConvention:
+    """`legacy_boxes` as what layers and models take."""
+    return (box_convention_lib.LAST_PIXEL if self.legacy_boxes
+            else box_convention_lib.EDGES)
 
   def check(self):
     """Raises InputError for a value that no part of the model understands."""

@@ -4,7 +4,6 @@ from panet_tf.configs import canvases as canvases_lib
 from panet_tf.configs import panet as panet_config
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import parser as panet_parser
-from panet_tf.ops import legacy_boxes
 
 # Of `configs.data.ParserConfig`, under the same names.
 _OPTIONS = (
@@ -18,7 +17,7 @@ _OPTIONS = (
 def pixels_of(model: panet_config.PANet) -> image_scaling.Pixels:
   """How a model sees pixels."""
   pixels = model.pixels
-  default = image_scaling.Pixels()
+  default = image_scaling.DEFAULT_PIXELS
   return image_scaling.Pixels(
       pixels.color_order, tuple(pixels.mean) or default.mean,
       tuple(pixels.stddev) or default.stddev, model.legacy_boxes)
@@ -37,10 +36,9 @@ def build_parser(model: panet_config.PANet,
       canvases=canvases_lib.parse_canvases(options, data.is_training),
       include_mask=model.include_mask and data.is_training,
       dtype=data.dtype,
-      anchor_boxes=legacy_boxes.anchors if model.legacy_boxes else None,
       pixels=pixels_of(model),
       num_proposals=num_proposals(model, data),
-      legacy_boxes=model.legacy_boxes)
+      boxes=model.box_convention)
 
 
 def num_proposals(model: panet_config.PANet,

@@ -40,6 +40,9 @@ class Pixels:
     return (image - mean) * (1 / stddev)
 
 
+DEFAULT_PIXELS = Pixels()
+
+
 def scale_for_edges(image_size: tf.Tensor, short_edge: tf.Tensor,
                     long_edge: int) -> tf.Tensor:
   """Scale that brings the shorter edge to `short_edge`, or the longer to its

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 from official.vision.dataloaders import parser as official_parser
-from official.vision.dataloaders import tf_example_decoder
 from official.vision.dataloaders import utils as dataloader_utils
-from official.vision.ops import anchor as anchor_ops
 from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
 import tensorflow as tf
@@ -26,19 +24,18 @@ from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import mask_targets
 from panet_tf.dataloaders import placement
 from panet_tf.dataloaders import rpn_targets
+from panet_tf.model_garden import records
+from panet_tf.ops import box_convention
 
 
-class Decoder(tf_example_decoder.TfExampleDecoder):
+class Decoder(records.Decoder):
   """Model Garden's decoder, but masks stay encoded until they are cropped."""
 
   def __init__(self, include_mask, regenerate_source_id=False):
-    """As Model Garden's."""
-    super().__init__(include_mask, regenerate_source_id)
-    if include_mask:
-      self._keys_to_features.update(mask_targets.FEATURES)
-
-  def _decode_masks(self, parsed_tensors):
-    return mask_targets.encoded_masks(parsed_tensors)
+    """Takes two of the arguments of Model Garden's."""
+    super().__init__(
+        regenerate_source_id, mask_targets.FEATURES if include_mask else {},
+        mask_targets.encoded_masks if include_mask else None)
 
 
 class Parser(official_parser.Parser):
@@ -53,8 +50,8 @@ class Parser(official_parser.Parser):
                aug_scale_max=1.0, skip_crowd_during_training=True,
                max_num_instances=100, include_mask=True, mask_crop_size=112,
                aligned_masks=True, dtype='float32', pad_to=0,
-               anchor_boxes=None, pixels=None, num_proposals=0,
-               legacy_boxes=False):
+               pixels=image_scaling.DEFAULT_PIXELS, num_proposals=0,
+               boxes=box_convention.EDGES):
     """Keeps what to make of an example.
 
     Args are those of Model Garden's Mask R-CNN parser of the same name, and:
@@ -62,12 +59,11 @@ class Parser(official_parser.Parser):
         empty.
       short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
         pad_to: see `configs.data.ParserConfig`.
-      anchor_boxes: makes the anchors instead of Model Garden's generator: takes
-        image_size and the five arguments from min_level to anchor_size.
-      pixels: how they are normalised; None is Model Garden's way.
+      pixels: how they are normalised.
       num_proposals: of an example's `proposals`, [n, 4] yxyx edges in pixels of
-        the image, that take the place of anchors and RPN targets; 0 has none.
-      legacy_boxes: of the proposals, see `placement.place_boxes`.
+        the image, that come in the place of anchors and RPN targets; 0 has
+        none.
+      boxes: the convention of anchors and proposals.
     """
     self._short_edge, self._long_edge = list(short_edge), long_edge
     self._short_edge_choices = list(short_edge_choices)
@@ -78,17 +74,14 @@ class Parser(official_parser.Parser):
       self._canvases = [canvases_lib.canvas_size(
           input_size, long_edge if self._by_edges else 0)]
     self._input_size = list(input_size[:2])
-    anchor_fields = dict(
-        min_level=min_level, max_level=max_level, num_scales=num_scales,
-        aspect_ratios=aspect_ratios, anchor_size=anchor_size)
-    self._anchor_boxes = (
-        functools.partial(anchor_boxes, **anchor_fields) if anchor_boxes
-        else anchor_ops.build_anchor_generator(**anchor_fields))
-    self._pixels = pixels or image_scaling.Pixels()
+    self._anchor_boxes = functools.partial(
+        boxes.anchors, min_level=min_level, max_level=max_level,
+        num_scales=num_scales, aspect_ratios=aspect_ratios,
+        anchor_size=anchor_size)
+    self._pixels = pixels
     self._num_proposals = num_proposals
     self._place_proposals = functools.partial(
-        placement.place_proposals, most=num_proposals,
-        legacy_boxes=legacy_boxes)
+        placement.place_proposals, most=num_proposals, convention=boxes)
     self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
                          rpn_batch_size_per_im, rpn_fg_fraction)
     self._targets = {}  # Of each canvas.
@@ -231,7 +224,7 @@ class Parser(official_parser.Parser):
         'gt_classes': self._pad(classes),
     }
     if self._num_proposals:
-      labels['anchor_boxes'] = self._place_proposals(
+      labels['proposals'] = self._place_proposals(
           data['proposals'], flips, image_info)
     else:
       # All objects, also those beyond max_num_instances: an anchor on one of
@@ -258,10 +251,11 @@ class Parser(official_parser.Parser):
   def _parse_eval_data(self, data):
     """Image and labels of one evaluation example: no ground truth in it."""
     image, image_info = self.eval_image(data['image'])
-    return image, {
-        'anchor_boxes': self._place_proposals(
-            data['proposals'], (False, False), image_info
-        ) if self._num_proposals else self.anchors(),
+    labels = {
         'image_info': image_info,
         'source_id': dataloader_utils.process_source_id(data['source_id']),
     }
+    if self._num_proposals:
+      labels['proposals'] = self._place_proposals(
+          data['proposals'], (False, False), image_info)
+    return image, labels

@@ -8,6 +8,8 @@ from official.vision.ops import box_ops
 from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
+from panet_tf.ops import box_convention
+
 
 def flip_image(image, flips):
   """An image [H, W, 3], mirrored."""
@@ -27,43 +29,41 @@ def flip_boxes(boxes, flips):
   return tf.where(tf.tile(flips, [2]), mirrored, boxes)
 
 
-def place_boxes(boxes, flips, image_info, legacy_boxes=False):
+def place_boxes(boxes, flips, image_info, convention=box_convention.EDGES):
   """Boxes of an image as the network sees it.
 
   Args:
     boxes: [N, 4] yxyx in 0..1.
     flips: of the image.
     image_info: of the image.
-    legacy_boxes: the last pixel of a box is one of the image, not of the
-      network, see `ops.legacy_boxes`.
+    convention: with `LAST_PIXEL` a box's last pixel is one of the image before,
+      and one of the network after.
 
   Returns:
     [N, 4] in network-input pixels, clipped to what is visible.
   """
   image_size, visible, scale, offset = tf.unstack(image_info)
   # Model Garden's order: another one rounds otherwise, and anchors tie.
-  pixels = (flip_boxes(boxes, flips) * tf.tile(image_size, [2])
-            * tf.tile(scale, [2]))
-  if legacy_boxes:
-    pixels += tf.concat([tf.zeros_like(scale), 1 - scale], 0)
+  pixels = convention.scaled(
+      flip_boxes(boxes, flips) * tf.tile(image_size, [2]), scale)
   return box_ops.clip_boxes(pixels - tf.tile(offset, [2]), visible)
 
 
-def place_proposals(boxes, flips, image_info, most, legacy_boxes=False):
-  """Stored proposals as a model takes them in the place of anchors.
+def place_proposals(boxes, flips, image_info, most,
+                    convention=box_convention.EDGES):
+  """Stored proposals as a model takes them.
 
   Args:
     boxes: [N, 4] yxyx edges in pixels of the image, best first.
     flips: see `place_boxes`.
     image_info: see `place_boxes`.
     most: number of boxes; zeros follow fewer, as in Model Garden's RPN.
-    legacy_boxes: see `place_boxes`.
+    convention: see `place_boxes`.
 
   Returns:
-    {'proposals': [most, 4]}, see `modeling.proposals.stored_proposals`.
+    [most, 4] in network-input pixels, clipped to what is visible.
   """
   boxes = place_boxes(
-      boxes / tf.tile(image_info[0], [2]), flips, image_info, legacy_boxes)
+      boxes / tf.tile(image_info[0], [2]), flips, image_info, convention)
   boxes = tf.gather(boxes, box_ops.get_non_empty_box_indices(boxes))
-  return {'proposals': preprocess_ops.clip_or_pad_to_fixed_size(
-      boxes, most, 0)}
+  return preprocess_ops.clip_or_pad_to_fixed_size(boxes, most, 0)

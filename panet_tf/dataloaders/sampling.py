@@ -130,3 +130,14 @@ def _weights(images, images_of_class):
 
 def _shown(paths):
   return paths[0] + (f' and {len(paths) - 1} more' if len(paths) > 1 else '')
+
+
+def attach_seeds(seed: int | None):
+  """Gives every example of a data set a seed of its own, new each epoch."""
+
+  def with_seeds(dataset):
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+    return tf.data.Dataset.zip(dataset, seeds.batch(2)).map(
+        lambda example, pair: dict(example, random_seed=pair))
+
+  return with_seeds

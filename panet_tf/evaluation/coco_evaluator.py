@@ -25,7 +25,8 @@ class CocoEvaluator:
   name = 'coco_metric'
 
   def __init__(self, ground_truth, *, include_mask, max_detections,
-               category_ids, image_ids=None, per_category=False):
+               category_ids, image_ids=None, per_category=False,
+               legacy_masks=False):
     """Keeps the ground truth and how to speak its ids.
 
     Args:
@@ -36,6 +37,7 @@ class CocoEvaluator:
       image_ids: list, source id i + 1 is image `image_ids[i]`; None: source
         ids are the image ids, as numbers or as strings.
       per_category: bool, whether `result` adds `AP/<name>`, `mask_AP/<name>`.
+      legacy_masks: bool, of `update_state`, see `structures.box_masks`.
 
     Raises:
       InputError: here and not after the first steps of a training: an
@@ -43,6 +45,7 @@ class CocoEvaluator:
         not have, or image ids 1 and '1' without `image_ids`.
     """
     self._ground_truth = ground_truth
+    self._legacy_masks = legacy_masks
     self._options = dict(include_mask=include_mask, per_category=per_category,
                          max_detections=max_detections)
     self._truth = coco_instances.from_items(
@@ -86,10 +89,8 @@ class CocoEvaluator:
     Args:
       groundtruths: ignored.
       predictions: dict of tensors, or of tuples of one tensor per replica:
-        source_id [B], image_info [B, 4, 2], detection_boxes [B, K, 4] (yxyx,
-        network-input pixels), detection_scores [B, K], detection_classes
-        [B, K], num_detections [B] and, for masks, detection_masks
-        [B, K, M, M] probabilities.
+        source_id [B], image_info [B, 4, 2], whose first row is the image's
+        size, and of `PANetModel.detect`.
 
     Raises:
       InputError: an image or a label that the ground truth does not have.
@@ -102,7 +103,9 @@ class CocoEvaluator:
     for index in range(len(predictions['source_id'])):
       image = {key: value[index] for key, value in predictions.items()}
       if self._place(image['source_id']) not in self._detections:
-        self.add_image(image['source_id'], _in_image(image))
+        self.add_image(
+            image['source_id'], detections_lib.Detections.from_outputs(
+                image, image['image_info'][0], self._legacy_masks))
 
   def _place(self, source_id):
     source_id = getattr(source_id, 'item', lambda: source_id)()
@@ -200,16 +203,6 @@ class CocoEvaluator:
         self._detections.setdefault(place, detections_lib.Detections(
             np.reshape(boxes, [-1, 4]), np.array(scores, np.float64),
             np.array(labels, np.int64), size, masks))
-
-
-def _in_image(outputs):
-  """Detections of one image of a batch, boxes back in original pixels."""
-  (height, width), _, scale, offset = outputs['image_info'].astype(np.float64)
-  boxes = outputs['detection_boxes'].astype(np.float64)
-  return detections_lib.Detections.from_outputs(
-      dict(outputs, detection_boxes=(
-          boxes + np.tile(offset, 2)) / np.tile(scale, 2)),
-      (int(height), int(width)))
 
 
 def _places(category_ids, categories):

@@ -26,24 +26,8 @@ class Predictor(detector.Detector):
     self._parser = run.parser
     self._prepare = tf.function(self._parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
-    self._run = tf.function(self._forward)
+    self._run = tf.function(self._model.detect)
     self._batch_sizes = set()  # That it was traced, and compiled, for.
-
-  def _forward(self, pixels, image_info):
-    anchors = None if self._parser.pad_to else {
-        level: tf.tile(boxes[tf.newaxis], [tf.shape(pixels)[0], 1, 1, 1])
-        for level, boxes in self._parser.anchors().items()}
-    outputs = self._model(
-        pixels, image_shape=self._model.im_info(image_info),
-        anchor_boxes=anchors,
-        training=False)
-    found = {
-        key: value for key, value in outputs.items()
-        if key in ('detection_boxes', 'detection_scores', 'detection_classes',
-                   'detection_masks', 'num_detections')}
-    found['detection_boxes'] = self._model.image_boxes(
-        found['detection_boxes'], image_info)
-    return found
 
   def _detect(self, image):
     return self._detect_many([image])[0]

@@ -13,7 +13,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from panet_tf.ops import legacy_boxes as legacy
+from panet_tf.ops import box_convention
+from panet_tf.ops import formulations
 from panet_tf.ops import roi_align
 
 # Boxes pool from these; level 6 is for proposals only.
@@ -28,9 +29,9 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
   """Pools every box from every level."""
 
   def __init__(self, crop_size: int, sampling_ratio: int = 2,
-               aligned: bool = True, legacy_boxes: bool = False,
-               use_xla: bool = False, builtin_ops: bool = False,
-               forward_only: bool = False, **kwargs):
+               aligned: bool = True,
+               boxes: box_convention.BoxConvention | str = box_convention.EDGES,
+               formulation: str = formulations.KERNELS, **kwargs):
     """Initializes the pooling.
 
     Args:
@@ -38,21 +39,17 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
         for masks.
       sampling_ratio: samples per cell in each direction.
       aligned: half-pixel-correct ROIAlign; False for the release's.
-      legacy_boxes: pool up to the index of a box's last pixel, as the release
-        does, not to its edge.
-      use_xla: whether to compile ROIAlign with XLA.
-      builtin_ops: whether to use ops only that TFLite has, too.
-      forward_only: whether to leave out the gradient.
+      boxes: how they are pooled, up to the edge or, as in the release, to the
+        index of the last pixel; or its name.
+      formulation: of ROIAlign, one of `formulations.NAMES`.
       **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
     self.crop_size = crop_size
     self.sampling_ratio = sampling_ratio
     self.aligned = aligned
-    self.legacy_boxes = legacy_boxes
-    self.use_xla = use_xla
-    self.builtin_ops = builtin_ops
-    self.forward_only = forward_only
+    self.boxes = box_convention.of(boxes)
+    self.formulation = formulations.check(formulation)
 
   def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor,
            training=None) -> list[tf.Tensor]:
@@ -72,20 +69,16 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
     return self._pool({level: features[level] for level in LEVELS}, boxes)
 
   def _pool(self, features, boxes) -> list[tf.Tensor]:
-    return self._align(
-        features, legacy.to_pixels(boxes) if self.legacy_boxes else boxes)
-
-  def _align(self, features, boxes) -> list[tf.Tensor]:
     return roi_align.multilevel_roi_align(
-        features, boxes, self.crop_size, sampling_ratio=self.sampling_ratio,
-        aligned=self.aligned, use_xla=self.use_xla,
-        builtin_ops=self.builtin_ops, forward_only=self.forward_only)
+        features, self.boxes.pooled(boxes), self.crop_size,
+        sampling_ratio=self.sampling_ratio, aligned=self.aligned,
+        formulation=self.formulation)
 
   def get_config(self) -> Mapping[str, Any]:
+    """See Keras's."""
     return dict(super().get_config(), crop_size=self.crop_size,
                 sampling_ratio=self.sampling_ratio, aligned=self.aligned,
-                legacy_boxes=self.legacy_boxes, use_xla=self.use_xla,
-                builtin_ops=self.builtin_ops, forward_only=self.forward_only)
+                boxes=self.boxes.name, formulation=self.formulation)
 
 
 def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
@@ -112,14 +105,15 @@ class SingleLevelPooling(AdaptiveFeaturePooling):
 
   Takes the arguments of `AdaptiveFeaturePooling` and returns a list of one
   tensor. Each level pools as many boxes per image as the fullest image has
-  there. With `use_xla` or `builtin_ops`, whose shapes are static, it pools all
-  levels and selects.
+  there; 'xla' and 'builtin', whose shapes are static, pool all levels and
+  select.
   """
 
   def call(self, features, boxes, training=None) -> list[tf.Tensor]:
+    """As `AdaptiveFeaturePooling`, but a list of one tensor."""
     del training
     slot = assigned_level(boxes) - int(LEVELS[0])
-    if self.use_xla or self.builtin_ops:
+    if self.formulation in (formulations.XLA, formulations.BUILTIN):
       pooled = tf.stack(super().call(features, boxes), axis=2)
       return [tf.gather(pooled, slot, axis=2, batch_dims=2)]
     pooled, position, offset = [], tf.zeros_like(slot), 0
@@ -147,6 +141,7 @@ class LevelFusion(tf_keras.layers.Layer):
   """Element-wise max or sum over levels (Table 4)."""
 
   def __init__(self, fusion: str = 'max', **kwargs):
+    """`fusion`: max or sum."""
     super().__init__(**kwargs)
     self.fusion = fusion
     if fusion not in FUSIONS:
@@ -158,6 +153,7 @@ class LevelFusion(tf_keras.layers.Layer):
     return functools.reduce(FUSIONS[self.fusion], levels)
 
   def get_config(self) -> Mapping[str, Any]:
+    """See Keras's."""
     return dict(super().get_config(), fusion=self.fusion)
 
 
@@ -182,7 +178,7 @@ def fuse_levels(pooled: Sequence[tf.Tensor], layers, fusion, training
     raise ValueError(f'Got {len(pooled)} pooled levels for the layers '
                      f'{sorted(layers)}: set num_levels={len(pooled)}.')
   return fusion([layers[key](x, training=training)
-                 for key, x in zip(sorted(layers), pooled)])
+                 for key, x in zip(sorted(layers), pooled, strict=True)])
 
 
 def fold(pooled: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:

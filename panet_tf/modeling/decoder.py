@@ -9,11 +9,11 @@ import dataclasses
 from typing import Any
 
 from official.modeling import hyperparams
-from official.vision.configs import decoders as decoder_configs
 from official.vision.modeling.decoders import factory
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.model_garden import decoder_configs
 from panet_tf.modeling import bottom_up_path as path
 from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import normalization
@@ -118,6 +118,7 @@ class PANetDecoder(tf_keras.Model):
             for level in range(self.min_level, self.max_level + 1)}
 
   def get_config(self) -> Mapping[str, Any]:
+    """See Keras's."""
     return dict(
         name=self.name, min_level=self.min_level, max_level=self.max_level,
         num_filters=self.num_filters,
@@ -130,6 +131,7 @@ class PANetDecoder(tf_keras.Model):
 
   @classmethod
   def from_config(cls, config, custom_objects=None):
+    """See Keras's."""
     return cls(**config)
 
 
@@ -141,15 +143,7 @@ class PANet(hyperparams.Config):
   coarser_levels: str = 'conv'  # As Model Garden's FPN; the paper: subsample.
 
 
-@dataclasses.dataclass
-class Decoder(decoder_configs.Decoder):
-  """Model Garden's one-of, with one more."""
-  panet: PANet = dataclasses.field(default_factory=PANet)
-
-
-# Model Garden's model configs look this name up whenever they are made; there
-# is no registry for the types of a one-of config.
-decoder_configs.Decoder = Decoder
+decoder_configs.add('panet', PANet)
 
 
 @factory.register_decoder_builder('panet')

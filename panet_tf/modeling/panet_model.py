@@ -5,12 +5,16 @@ ends in the bottom-up path, its RoI aligners return one tensor per level, and
 its heads take such lists. Training and inference are inherited.
 """
 
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from official.vision.modeling import maskrcnn_model
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.proposals import portable_generators
 from panet_tf.modeling.proposals import proposal_stage
+from panet_tf.ops import box_convention
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -18,37 +22,70 @@ class PANetModel(proposal_stage.ProposalStage,
                  maskrcnn_model.MaskRCNNModel):
   """PANet. Takes the same parts as `MaskRCNNModel`.
 
-  Calling it runs everything. `features`, `propose`, `classify` and `segment`
-  run its stages one by one, for ensembles, test-time augmentation and tests. Boxes are
-  [y1, x1, y2, x2] in network-input pixels, float32. With `legacy_boxes` those
-  that the methods take and give are the release's, whose y2 and x2 are indices
-  of the last pixel; detections of a call always end at an edge.
+  `detect` runs everything. `features`, `propose`, `classify` and `segment` run
+  its stages one by one, for ensembles, test-time augmentation and tests; their
+  boxes are [y1, x1, y2, x2] in network-input pixels, float32, end at edges.
   """
 
-  def __init__(self, *args, legacy_boxes: bool = False, **kwargs):
+  def __init__(
+      self, *args,
+      boxes: box_convention.BoxConvention | str = box_convention.EDGES,
+      **kwargs):
     """Initializes the model.
 
     Args:
       *args: of `MaskRCNNModel`.
-      legacy_boxes: anchors and boxes of the release, see `ops.legacy_boxes`;
-        RoI aligners and generators have an argument of this name, too.
+      boxes: their convention, or its name; RoI aligners and generators have an
+        argument of this name, too.
       **kwargs: of `MaskRCNNModel`.
     """
     super().__init__(*args, **kwargs)
-    self._legacy_boxes = legacy_boxes
-    self._config_dict['legacy_boxes'] = legacy_boxes
+    self.boxes = box_convention.of(boxes)
 
-  def call(self, images, image_shape, anchor_boxes=None, **kwargs):
-    """See Model Garden's; makes its own anchors where none are given."""
-    if anchor_boxes is None:
-      anchor_boxes = self.image_anchors(images, images.shape[1:3])
-    return super().call(images, image_shape, anchor_boxes, **kwargs)
+  def call(self, images, image_shape, anchor_boxes=None, *args, training=None,
+           **kwargs):
+    """Model Garden's while training; else `run_stages` of the first three."""
+    if training:
+      return super().call(images, image_shape, anchor_boxes, *args,
+                          training=True, **kwargs)
+    return self.run_stages(images, image_shape, anchor_boxes)
+
+  def run_stages(self, images: tf.Tensor, im_info: tf.Tensor,
+                 anchors: Mapping[str, tf.Tensor] | None = None, *,
+                 proposals: tf.Tensor | None = None,
+                 masks: Callable[..., tf.Tensor] | None = None
+                ) -> dict[str, tf.Tensor]:
+    """`detect`, but boxes in network-input pixels; the stages in a row.
+
+    Args:
+      images: see `detect`.
+      im_info: of the function of that name.
+      anchors: see `detect`.
+      proposals: [B, R, 4], network-input pixels, instead of the RPN's.
+      masks: a function in the place of `masks`.
+    """
+    features = self.features(images)
+    if proposals is None:
+      proposals, _ = self.propose(features, im_info, anchors)
+    class_logits, box_deltas = self.classify(features, proposals)
+    found = self.detection_generator(
+        box_deltas, class_logits, proposals, im_info,
+        portable_generators.BOX_WEIGHTS)
+    if self.mask_head is not None:
+      found['detection_masks'] = (masks or self.masks)(features, found)
+    return found
+
+  def masks(self, features: dict[str, tf.Tensor],
+            found: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Probabilities [B, N, 28, 28] of all rows of what was found."""
+    return tf.sigmoid(self.segment(
+        features, found['detection_boxes'], found['detection_classes']))
 
   def classify(self, features: dict[str, tf.Tensor],
                boxes: tf.Tensor) -> list[tf.Tensor]:
     """Boxes [B, R, 4] to class_logits [B, R, K] and box_deltas [B, R, 4K]."""
     return self.detection_head[0](
-        self.roi_aligner(features, self.edge_boxes(boxes)), training=False)
+        self.roi_aligner(features, boxes), training=False)
 
   def segment(self, features: dict[str, tf.Tensor], boxes: tf.Tensor,
               classes: tf.Tensor) -> tf.Tensor:
@@ -56,5 +93,9 @@ class PANetModel(proposal_stage.ProposalStage,
     if self.mask_head is None:
       raise ValueError('this model has no mask branch (include_mask is false)')
     return self.mask_head(
-        [self.mask_roi_aligner(features, self.edge_boxes(boxes)), classes],
+        [self.mask_roi_aligner(features, boxes), classes],
         training=False)
+
+  def get_config(self) -> dict[str, Any]:
+    """Model Garden's, and the convention of boxes."""
+    return dict(super().get_config(), boxes=self.boxes.name)

@@ -7,13 +7,15 @@ an exported graph can say what it means in one op, which its runtime knows.
 
 import tensorflow as tf
 
+from panet_tf.ops import formulations
+
 _LEAST_RANK = 0.5  # A threshold below 1, the rank of the last box.
 
 
 def non_max_suppression(
     boxes: tf.Tensor, scores: tf.Tensor, *, max_output_size: int,
     iou_threshold: float, score_threshold: float,
-    builtin_ops: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    formulation: str = formulations.KERNELS) -> tuple[tf.Tensor, tf.Tensor]:
   """Greedy suppression in each of several sets of boxes.
 
   A box with a larger IoU than `iou_threshold` with a better one is dropped. So
@@ -29,8 +31,9 @@ def non_max_suppression(
     max_output_size: M, boxes kept in each set.
     iou_threshold: 0 to 1.
     score_threshold: scores up to it are dropped.
-    builtin_ops: one NonMaxSuppressionV4 per set, which TFLite has, but the
-      number of sets must be static.
+    formulation: one of `formulations.NAMES`; 'builtin' is one
+      NonMaxSuppressionV4 per set, which TFLite has, but the number of sets must
+      be static.
 
   Returns:
     boxes [sets, M, 4] and scores [sets, M], best first; zeros where fewer are
@@ -40,10 +43,11 @@ def non_max_suppression(
   valid = (scores > score_threshold) & tf.reduce_any(boxes > 0, -1)
   # num_boxes for the first, 1 for the last, exact in float32 up to 2 ** 24.
   ranks = tf.where(valid, tf.cast(tf.range(num_boxes, 0, -1), tf.float32), 0.0)
-  if builtin_ops:
+  if formulations.check(formulation) == formulations.BUILTIN:
     ranks = tf.stack([
         _one_set(*one_set, max_output_size, iou_threshold)
-        for one_set in zip(tf.unstack(boxes), tf.unstack(ranks))])
+        for one_set in zip(
+            tf.unstack(boxes), tf.unstack(ranks), strict=True)])
   else:
     _, ranks, _, _ = tf.image.combined_non_max_suppression(
         boxes[:, :, tf.newaxis], ranks[:, :, tf.newaxis], max_output_size,

@@ -9,19 +9,21 @@ ROIAlign (Mask R-CNN, section 3) cuts a box into bins and averages
 the features, so one set of taps (a cell and a weight for every reading, see
 `_taps`) defines it. Three formulations of it, each for what it does best:
 
-* forward, `use_xla`: one gather per tap, accumulated by XLA in one fused loop;
-* forward, otherwise: TF's crop kernel, made of plain ops for exported graphs;
+* forward, 'xla': one gather per tap, accumulated by XLA in one fused loop;
+* forward, 'kernels' and 'saved': TF's crop kernel;
 * backward: the taps as a sparse matrix, transposed, times the gradient.
 
 TPUs and TFLite know neither crop kernel nor sparse matrix: there, it is the sum
 over taps, or on small maps two products of matrices, and TF's own gradient of
-it (`builtin_ops`).
+it ('builtin').
 
 TF's own gradient of the crop kernel is not used: on CPU its threads add to the
 same cells without a lock, so gradients of overlapping boxes get lost at random.
 """
 
 import tensorflow as tf
+
+from panet_tf.ops import formulations
 
 # Cells of replicated border around the map for the crop kernel. ROIAlign reads
 # up to one cell outside; the second one keeps the kernel's own cut-off, which
@@ -208,8 +210,7 @@ def _pool_gradient(gradient, shape, start, size, output_size, sampling_ratio):
 
 
 def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
-              aligned=True, use_xla=False, builtin_ops=False,
-              forward_only=False):
+              aligned=True, formulation=formulations.KERNELS):
   """Pools every box of every image from one feature map.
 
   No gradient flows to the boxes. Positions and sums are float32 whatever the
@@ -223,13 +224,10 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
     sampling_ratio: Samples per bin and side.
     aligned: True shifts by half a pixel, as pixel centres demand. False is the
       legacy Detectron convention: no shift, boxes at least one cell wide.
-    use_xla: Compile the forward pass with XLA, which is the fastest way on
-      CPU, and compiles anew for every new shape. False uses no XLA (for
-      exported graphs). The backward pass is the same, never XLA: do not put
-      it under an outer `jit_compile`.
-    builtin_ops: Use gathers, sums and products only, which every runtime has;
-      wins over `use_xla`. The slowest way in TensorFlow.
-    forward_only: Leave out the gradient, which a saved graph cannot hold.
+    formulation: One of `formulations.NAMES`. The backward pass of 'xla' and
+      'kernels' is the same, never XLA: do not put it under an outer
+      `jit_compile`. 'builtin', gathers, sums and products only, is the slowest
+      in TensorFlow.
 
   Returns:
     [batch, num_boxes, output_size, output_size, channels], dtype of features.
@@ -239,11 +237,13 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
         f'sampling_ratio must be a positive integer, got {sampling_ratio}.')
   sizes = int(output_size), int(sampling_ratio)
   start, size = _regions(tf.stop_gradient(boxes), stride, aligned)
-  forward = _pool_by_fused_gathers if use_xla else _pool_by_crops
-  if builtin_ops or isinstance(
+  builtin = formulations.check(formulation) == formulations.BUILTIN
+  if builtin or isinstance(
       tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
-    pool = _pool_by_builtin_ops if builtin_ops else _pool_by_gathers
+    pool = _pool_by_builtin_ops if builtin else _pool_by_gathers
     return tf.cast(pool(features, start, size, *sizes), features.dtype)
+  forward = (_pool_by_fused_gathers if formulation == formulations.XLA
+             else _pool_by_crops)
 
   def pool(features):
     pooled = forward(features, start, size, *sizes)
@@ -259,14 +259,14 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
 
     return pool(features), gradient
 
-  pooled = (pool if forward_only else pool_with_gradient)(features)
+  saved = formulation == formulations.SAVED
+  pooled = (pool if saved else pool_with_gradient)(features)
   return tf.ensure_shape(pooled, [features.shape[0], boxes.shape[1],
                                   sizes[0], sizes[0], features.shape[-1]])
 
 
 def multilevel_roi_align(features, boxes, output_size, *, sampling_ratio=2,
-                         aligned=True, use_xla=False, builtin_ops=False,
-                         forward_only=False):
+                         aligned=True, formulation=formulations.KERNELS):
   """Pools every box from every level (Figure 1c).
 
   Args:
@@ -276,9 +276,7 @@ def multilevel_roi_align(features, boxes, output_size, *, sampling_ratio=2,
     output_size: As in `roi_align`, like the options.
     sampling_ratio: See `roi_align`.
     aligned: See `roi_align`.
-    use_xla: See `roi_align`.
-    builtin_ops: See `roi_align`.
-    forward_only: See `roi_align`.
+    formulation: See `roi_align`.
 
   Returns:
     One [batch, num_boxes, output_size, output_size, channels] per level, in
@@ -286,7 +284,7 @@ def multilevel_roi_align(features, boxes, output_size, *, sampling_ratio=2,
   """
   return [
       roi_align(features[level], boxes, output_size, stride=2**int(level),
-                sampling_ratio=sampling_ratio, aligned=aligned, use_xla=use_xla,
-                builtin_ops=builtin_ops, forward_only=forward_only)
+                sampling_ratio=sampling_ratio, aligned=aligned,
+                formulation=formulation)
       for level in sorted(features, key=int)
   ]

@@ -51,8 +51,7 @@ class Proposer:
   def _propose(self, pixels, image_info):
     boxes, scores = self._model.propose(
         self._model.features(pixels), self._model.im_info(image_info))
-    return self._model.image_boxes(
-        self._model.edge_boxes(boxes), image_info)[0], scores[0]
+    return self._model.boxes.to_image(boxes, image_info)[0], scores[0]
 
   def __call__(self, image: np.ndarray) -> detections.Detections:
     """Proposes boxes of an image [H, W, 3] uint8: all of label 1, best first.

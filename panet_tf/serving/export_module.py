@@ -1,8 +1,7 @@
 """The graph that every export holds: network input to detections.
 
-Model Garden's export runs `model.call`, which predicts the mask of every empty
-row as well, leaves boxes in network pixels and classes as labels. Here the
-four stages of Figure 1 are put together for serving.
+`PANetModel.detect` with parts that other runtimes know, and masks of the rows
+that hold a detection only.
 """
 
 import functools
@@ -14,39 +13,40 @@ from panet_tf import factory
 from panet_tf import runs
 from panet_tf.modeling import panet_model
 from panet_tf.modeling.proposals import portable_generators
+from panet_tf.ops import formulations
 
 
-def build_model(config, builtin_ops: bool = False) -> panet_model.PANetModel:
+def build_model(config, formulation: str = formulations.SAVED
+               ) -> panet_model.PANetModel:
   """`factory.build_panet` with parts that other runtimes know.
 
   Args:
     config: `configs.panet.PANet`.
-    builtin_ops: only ops that TFLite has.
+    formulation: 'saved', or 'builtin' for TFLite, see `ops.formulations`.
   """
   parts = dict(factory.build_panet(config).get_config())
   for name in ('roi_aligner', 'mask_roi_aligner'):
     if parts[name] is not None:
       parts[name] = type(parts[name])(**dict(
-          parts[name].get_config(), use_xla=False, builtin_ops=builtin_ops,
-          forward_only=True))
+          parts[name].get_config(), formulation=formulation))
   parts.update(
       roi_generator=portable_generators.PortableROIGenerator(
-          **dict(parts['roi_generator'].get_config(), builtin_ops=builtin_ops)),
+          **dict(parts['roi_generator'].get_config(), formulation=formulation)),
       detection_generator=portable_generators.PortableDetectionGenerator(
           **dict(parts['detection_generator'].get_config(),
-                 builtin_ops=builtin_ops)))
+                 formulation=formulation)))
   return panet_model.PANetModel(**parts)
 
 
 class ExportModule(tf.Module):
   """A trained model between the network's input and its detections."""
 
-  def __init__(self, run: runs.Run, builtin_ops: bool = False):
+  def __init__(self, run: runs.Run, formulation: str = formulations.SAVED):
     """Builds the model and restores it.
 
     Args:
       run: its checkpoint and configuration.
-      builtin_ops: only ops that TFLite has.
+      formulation: see `build_model`.
 
     Raises:
       InputError: the checkpoint does not fit.
@@ -54,8 +54,8 @@ class ExportModule(tf.Module):
     super().__init__(name='panet')
     self.parser = run.parser
     self.model = run.build_model(
-        functools.partial(build_model, builtin_ops=builtin_ops))
-    self._skips_empty_rows = not builtin_ops
+        functools.partial(build_model, formulation=formulation))
+    self._skips_empty_rows = formulation != formulations.BUILTIN
     self._category_ids = np.array(
         [0] + [category['id'] for category in run.categories], np.int32)
 
@@ -78,49 +78,48 @@ class ExportModule(tf.Module):
       branch, detection_masks [B, N, 28, 28], probabilities in the frame of the
       box. Rows from num_detections on are 0.
     """
-    model, shape = self.model, self.model.im_info(image_info)
-    features = model.features(images)
-    rpn_scores, rpn_boxes = model.rpn_head(features, training=False)
-    rois, _ = model.roi_generator(
-        rpn_boxes, rpn_scores, self._anchors(features), shape, False)
-    found = model.detection_generator(
-        *reversed(model.classify(features, model.pixel_boxes(rois))), rois,
-        shape,
-        portable_generators.BOX_WEIGHTS)
-    boxes, labels = found['detection_boxes'], found['detection_classes']
-    count = found['num_detections']
+    found = self.model.detect(
+        images, image_info, self._anchors(images), masks=self._masks)
+    boxes, count = found['detection_boxes'], found['num_detections']
     valid = tf.range(boxes.shape[1]) < count[:, tf.newaxis]
-    image_boxes = model.image_boxes(boxes, image_info)
     outputs = {
-        'detection_boxes': image_boxes,
-        'detection_boxes_normalized': image_boxes / tf.tile(
+        'detection_boxes': boxes,
+        'detection_boxes_normalized': boxes / tf.tile(
             image_info[:, 0:1], [1, 1, 2]),
         'detection_scores': found['detection_scores'],
         'detection_classes': tf.where(
-            valid, tf.gather(self._category_ids, labels), 0),
+            valid, tf.gather(
+                self._category_ids, found['detection_classes']), 0),
         'num_detections': count,
     }
-    if model.mask_head is not None:
-      outputs['detection_masks'] = self._masks(features, boxes, labels, count)
+    if 'detection_masks' in found:
+      outputs['detection_masks'] = found['detection_masks']
     return outputs
 
-  def _anchors(self, features):
+  def _anchors(self, images):
     """[1, h, w, 4 * anchors] of each level.
 
     A smaller network input has the first cells of the canvas's.
     """
-    anchors = self.parser.anchors()
-    return {level: anchors[level][tf.newaxis, :tf.shape(n)[1], :tf.shape(n)[2]]
-            if self.parser.pad_to else anchors[level][tf.newaxis]
-            for level, n in features.items()}
+    anchors = {level: boxes[tf.newaxis]
+               for level, boxes in self.parser.anchors().items()}
+    if not self.parser.pad_to:
+      return anchors
+    height, width = tf.shape(images)[1], tf.shape(images)[2]
+    return {level: boxes[:, :-(-height // 2**int(level)),
+                         :-(-width // 2**int(level))]
+            for level, boxes in anchors.items()}
 
-  def _masks(self, features, boxes, labels, count):
+  def _masks(self, features, found):
+    """`PANetModel.masks`, 0 in rows without a detection."""
+    boxes, labels, count = (found[name] for name in (
+        'detection_boxes', 'detection_classes', 'num_detections'))
     num_rows = boxes.shape[1]
     if self._skips_empty_rows:  # Costs as many masks as the fullest image has.
       most = tf.maximum(tf.reduce_max(tf.concat([count, [1]], 0)), 1)
       boxes, labels = boxes[:, :most], labels[:, :most]
     masks = tf.sigmoid(self.model.segment(
-        features, self.model.pixel_boxes(boxes), labels))
+        features, boxes, labels))
     valid = tf.range(num_rows)[:tf.shape(masks)[1]] < count[:, tf.newaxis]
     masks *= tf.cast(valid, tf.float32)[:, :, tf.newaxis, tf.newaxis]
     if self._skips_empty_rows:

@@ -15,6 +15,7 @@ from panet_tf.inference import open_model
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
 from panet_tf.inference.exported import model_info
+from panet_tf.ops import formulations
 from panet_tf.serving import export_formats
 from panet_tf.serving import export_images
 from panet_tf.serving import export_module
@@ -69,7 +70,8 @@ def export(checkpoint_path: str, export_dir: str,
       options.verify_images, run.task.validation_data.input_path
   ) if options.verify else []
   module = export_module.ExportModule(
-      run, builtin_ops=options.format == 'tflite')
+      run, formulations.BUILTIN if options.format == 'tflite'
+      else formulations.SAVED)
   description = model_info.ModelInfo(
       run.categories, preprocessing.Preprocessing.from_dict(
           module.parser.eval_rule()),

@@ -7,7 +7,6 @@ from typing import Any
 from official.common import distribute_utils
 from official.core import config_definitions as cfg
 from official.core import task_factory
-from official.core import train_lib
 from official.core import train_utils
 from official.modeling import performance
 import tensorflow as tf
@@ -20,6 +19,7 @@ from panet_tf.configs import checks
 from panet_tf.configs import experiments
 from panet_tf.configs import resolve
 from panet_tf.data import tfrecord
+from panet_tf.model_garden import training
 from panet_tf.training import evaluate_shards
 from panet_tf.training import progress
 from panet_tf.training import task as _  # noqa: F401 - registers PANetTask
@@ -105,34 +105,11 @@ def prepare(params: cfg.ExperimentConfig, mode: str
   return params, info
 
 
-class _Runner(train_lib.OrbitExperimentRunner):
-  """Model Garden's, but every worker starts from the run's last checkpoint.
-
-  There only the chief looks into model_dir; the others save to a folder of
-  their own and look for a checkpoint in that. They would go on from new
-  weights, and do not even get there: restoring takes collectives.
-  """
-
-  def _maybe_build_checkpoint_manager(self):
-    manager = super()._maybe_build_checkpoint_manager()
-    if manager and manager.directory != self.model_dir:
-      restore_or_initialize = manager.restore_or_initialize
-      manager.restore_or_initialize = lambda: (
-          self._restore_latest() or restore_or_initialize())
-    return manager
-
-  def _restore_latest(self):
-    path = tf.train.latest_checkpoint(self.model_dir)
-    if path:
-      self.trainer.checkpoint.restore(path)
-    return path
-
-
 def _run_loop(params, strategy, task, mode, model_dir):
   """Hands everything to Orbit, through Model Garden's runner."""
   watch = progress.TrainProgress(
       params.trainer.train_steps, params.task.train_data.global_batch_size)
-  runner = _Runner(
+  runner = training.Runner(
       distribution_strategy=strategy,
       task=task,
       mode=mode,

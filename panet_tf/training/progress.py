@@ -5,9 +5,9 @@ import sys
 import time
 from typing import Any
 
-from absl import logging
-from orbit import controller as orbit_controller
 import tensorflow as tf
+
+from panet_tf.model_garden import training
 
 
 def duration(seconds: float) -> str:
@@ -42,7 +42,7 @@ class TrainProgress:
     self._train_steps = train_steps
     self._batch_size = batch_size
     self._clock = clock
-    orbit_controller._log = logging.info  # pylint: disable=protected-access
+    training.send_orbit_s_printout_to_the_log()
 
   def start(self, global_step: tf.Variable):
     """Names the step counter; the trainer makes it after its actions."""

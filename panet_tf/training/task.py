@@ -8,7 +8,7 @@ from typing import Any
 
 from official.common import dataset_fn as dataset_fn_lib
 from official.core import task_factory
-from official.vision.tasks import maskrcnn
+from official.vision.losses import maskrcnn_losses
 import tensorflow as tf
 import tf_keras
 
@@ -21,17 +21,18 @@ from panet_tf.dataloaders import batching
 from panet_tf.dataloaders import factory as input_factory
 from panet_tf.dataloaders import parser as panet_parser
 from panet_tf.dataloaders import proposals as proposals_lib
-from panet_tf.dataloaders import reader as reader_lib
 from panet_tf.dataloaders import sampling
 from panet_tf.evaluation import all_workers
 from panet_tf.evaluation import coco_evaluator
 from panet_tf.evaluation import proposal_evaluator
+from panet_tf.model_garden import records
+from panet_tf.model_garden import training
 from panet_tf.training import initial_weights
 from panet_tf.training import progress
 
 
 @task_factory.register_task_cls(panet_config.PANetTask)
-class PANetTask(maskrcnn.MaskRCNNTask):
+class PANetTask(training.MaskRCNNTask):
   """Training and evaluation of PANet."""
 
   def build_model(self) -> tf_keras.Model:
@@ -85,42 +86,45 @@ class PANetTask(maskrcnn.MaskRCNNTask):
     if len(params.parser.canvases) > 1:
       transform_and_batch = batching.batches_of_one_canvas(
           params.global_batch_size)
-    reader = reader_lib.Reader(
+    reader = records.Reader(
         params.replace(input_path=paths),
         record_fn=balance,
         dataset_fn=dataset_fn,
         decoder_fn=decode,
-        sample_fn=reader_lib.attach_seeds(seed) if params.is_training else None,
+        sample_fn=sampling.attach_seeds(seed) if params.is_training else None,
         parser_fn=parser.parse_fn(params.is_training),
         transform_and_batch_fn=transform_and_batch)
     return reader.read(input_context=input_context)
 
-  def _build_rpn_losses(self, outputs, labels):
-    """Model Garden's, also where a map's size is known at run time only.
+  def rpn_losses(self, outputs, labels):
+    """Model Garden's, also of an RPN alone and of maps of unknown size.
 
-    Its box loss needs to know it, but sums over all places of a map.
+    The score loss is divided by the number of RoIs that an image's box branch
+    is trained on; of an RPN alone by as many anchors as are sampled. The box
+    loss wants to know a map's size, but sums over all its places.
     """
-    if self.task_config.model.stages == 'detector':
+    stages = self.task_config.model.stages
+    if stages == 'detector':
       return tf.constant(0.0), tf.constant(0.0)
-    if self.task_config.model.stages == 'rpn':
-      # The score loss is divided by the second axis of this: sampled RoIs,
-      # where there are some, as many as an RPN has sampled anchors.
-      anchors = self.task_config.train_data.parser.rpn_batch_size_per_im
-      outputs = dict(outputs, box_outputs=tf.zeros([1, anchors]))
+    divisor = (self.task_config.train_data.parser.rpn_batch_size_per_im
+               if stages == 'rpn' else tf.shape(outputs['box_outputs'])[1])
     boxes, targets = (
         {level: tf.reshape(x, [-1, 1, 1, x.shape[-1]])
          for level, x in maps.items()}
         for maps in (outputs['rpn_boxes'], labels['rpn_box_targets']))
-    return super()._build_rpn_losses(
-        dict(outputs, rpn_boxes=boxes), dict(labels, rpn_box_targets=targets))
+    return (
+        maskrcnn_losses.RpnScoreLoss(divisor)(
+            outputs['rpn_scores'], labels['rpn_score_targets']),
+        maskrcnn_losses.RpnBoxLoss(
+            self.task_config.losses.rpn_huber_loss_delta)(boxes, targets))
 
-  def _build_frcnn_losses(self, outputs, labels):
+  def box_losses(self, outputs, labels):
     """Model Garden's; none of an RPN alone."""
     if self.task_config.model.stages == 'rpn':
       return tf.constant(0.0), tf.constant(0.0)
-    return super()._build_frcnn_losses(outputs, labels)
+    return super().box_losses(outputs, labels)
 
-  def _build_coco_metrics(self):
+  def coco_evaluator(self):
     """Ground truth is the given file, or the shards; never a left-over."""
     path = self.task_config.validation_data.input_path
     if self.task_config.annotation_file:
@@ -136,34 +140,24 @@ class PANetTask(maskrcnn.MaskRCNNTask):
       _complete_categories(ground_truth, category_ids)
     evaluator = (proposal_evaluator.ProposalEvaluator
                  if model.stages == 'rpn' else coco_evaluator.CocoEvaluator)
-    self.coco_metric = evaluator(
+    self._num_images = len(ground_truth['images'])
+    return evaluator(
         ground_truth,
         include_mask=model.include_mask,
+        legacy_masks=model.legacy_boxes,
         max_detections=model.detection_generator.max_num_detections,
         category_ids=category_ids,
         image_ids=info['image_ids'] if info else None,
         per_category=self.task_config.per_category_metrics)
-    self._num_images = len(ground_truth['images'])
 
   def validation_step(self, inputs, model: tf_keras.Model, metrics=None):
     """Detections of one batch, for the evaluator."""
     images, labels = inputs
-    outputs = model(
-        images,
-        anchor_boxes=labels['anchor_boxes'],
-        image_shape=model.im_info(labels['image_info']),
-        training=False)
-    fields = ['detection_boxes', 'detection_scores', 'detection_classes',
-              'num_detections']
-    if self.task_config.model.include_mask:
-      fields.append('detection_masks')
-    predictions = {field: outputs[field] for field in fields}
     info = labels['image_info']
-    predictions.update(source_id=labels['source_id'], image_info=info)
-    if self.task_config.model.legacy_boxes:
-      # The evaluator divides by the scale, and a box's last pixel by it, too.
-      predictions['detection_boxes'] = model.image_boxes(
-          outputs['detection_boxes'], info) * tf.tile(info[:, 2:3], [1, 1, 2])
+    stored = {key: labels[key] for key in ('proposals',) if key in labels}
+    predictions = dict(
+        model.detect(images, info, **stored),
+        source_id=labels['source_id'], image_info=info)
     # Model Garden's aggregation passes a pair (ground truth, predictions).
     return {self.loss: 0, self.coco_metric.name: ({}, predictions)}
 

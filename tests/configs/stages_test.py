@@ -32,7 +32,8 @@ def batch(stages):
   if stages == 'detector':
     labels = {key: value for key, value in labels.items()
               if not key.startswith('rpn')}
-    labels['anchor_boxes'] = {'proposals': proposals()}
+    del labels['anchor_boxes']
+    labels['proposals'] = proposals()
   return images, labels
 
 

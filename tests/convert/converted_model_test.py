@@ -107,15 +107,6 @@ def test_pixels_are_bgr_less_means_on_a_tight_canvas(detector):
   np.testing.assert_array_equal(made_info[0], info)
 
 
-def test_a_box_ends_a_pixel_of_the_image_further(detector):
-  """Indices of pixels over the scale, and one: COCO's width is x2 - x1 + 1."""
-  info = tf.constant([[[50., 60.], [100., 120.], [2., 2.], [0., 0.]]])
-  edges = tf.constant([[[10., 20., 31., 41.], [0., 0., 0., 0.],
-                        [90., 99., 100., 120.]]])
-  np.testing.assert_array_equal(detector._model.image_boxes(edges, info)[0], [
-      [5, 10, 16, 21], [0, 0, 0, 0], [45, 49.5, 50, 60]])
-
-
 def test_each_image_is_predicted_on_its_own_canvas(detector):
   """As the model gives on just that input, boxes over the scale."""
   images = [image(96, 112), image(96, 96)]

@@ -19,6 +19,7 @@ from panet_tf.configs import experiments
 from panet_tf.configs import official_release as official_release_lib
 from panet_tf.convert import official_release
 from panet_tf.convert import sources
+from panet_tf.ops import box_convention
 from tests.convert import release_keys
 from tests.convert import release_numpy
 from tests.convert import torch_writer
@@ -115,17 +116,19 @@ def check_stages(pair, tolerance=1e-3, num_boxes=None):
       [nchw(deltas(boxes[level]))[0] for level in '23456'], pair.size,
       generator['test_pre_nms_top_k'], generator['test_num_proposals'])
   count = len(expected_rois)
-  check(xyxy(rois)[0, :count], expected_rois, 1e-5)
+  pixels = box_convention.to_pixels(rois)
+  check(xyxy(pixels)[0, :count], expected_rois, 1e-5)
   check(np.asarray(roi_scores)[0, :count], expected_roi_scores, 1e-5)
   assert not np.any(rois[0, count:])
-  rois = rois[:, :min(count, num_boxes or count)]
+  rois, pixels = (
+      x[:, :min(count, num_boxes or count)] for x in (rois, pixels))
   logits, box_deltas = model.classify(n, rois)
   maps = [nchw(n[level])[0].astype(float) for level in '2345']
-  expected = release.box_head(release_numpy.pool(maps, xyxy(rois)[0], 7))
+  expected = release.box_head(release_numpy.pool(maps, xyxy(pixels)[0], 7))
   check(np.asarray(logits)[0], expected[0], tolerance)
   check(deltas(box_deltas)[0], expected[1], tolerance)
   if model.mask_head is not None:
-    expected = release.mask_head(release_numpy.pool(maps, xyxy(rois)[0], 14))
+    expected = release.mask_head(release_numpy.pool(maps, xyxy(pixels)[0], 14))
     classes = np.arange(rois.shape[1]) % expected.shape[1]
     masks = model.segment(n, rois, tf.constant(classes[np.newaxis]))
     check(np.asarray(masks)[0],
@@ -140,7 +143,7 @@ def test_every_stage_is_the_release(pair):
 def test_anchors_are_rounded_and_end_on_pixels(pair):
   n = pair.model.features(np.moveaxis(pair.image, 1, -1))
   for level, boxes in pair.model.anchors(n).items():
-    ours = xyxy(pair.model.pixel_boxes(tf.reshape(boxes, [-1, 4])))
+    ours = xyxy(box_convention.to_pixels(tf.reshape(boxes, [-1, 4])))
     expected = release_numpy.anchors(int(level), *n[level].shape[1:3])
     np.testing.assert_array_equal(ours, expected)
   # Those of Faster R-CNN of old, which MATLAB counted from 1.
@@ -158,7 +161,8 @@ def test_detections_are_the_release_s(pair):
   rois = rois[:, :int(np.sum(np.asarray(scores) > 0))]
   logits, box_deltas = pair.model.classify(n, rois)
   boxes = release_numpy.clip(release_numpy.decode(
-      xyxy(rois)[0], deltas(box_deltas)[0], (10, 10, 5, 5)), *pair.size)
+      xyxy(box_convention.to_pixels(rois))[0], deltas(box_deltas)[0],
+      (10, 10, 5, 5)), *pair.size)
   expected = release_numpy.detections(boxes, tf.nn.softmax(logits[0]).numpy())
   count = int(found['num_detections'][0])
   assert count == len(expected) > 20
@@ -171,9 +175,8 @@ def test_detections_are_the_release_s(pair):
       xyxy(found['detection_boxes'])[0, :count],
       expected[:, 2:] + [0, 0, 1, 1], atol=1e-3)
   if pair.model.mask_head is not None:
-    detected = pair.model.pixel_boxes(found['detection_boxes'])
     masks = tf.sigmoid(pair.model.segment(
-        n, detected, found['detection_classes']))
+        n, found['detection_boxes'], found['detection_classes']))
     np.testing.assert_allclose(
         masks[0, :count], found['detection_masks'][0, :count], atol=1e-5)
 

@@ -12,6 +12,7 @@ from panet_tf.dataloaders import image_scaling
 from panet_tf.inference import predictor
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import ensemble
+from panet_tf.ops import box_convention
 from tests.convert import release_keys
 from tests.convert import release_numpy
 from tests.convert import torch_writer
@@ -64,12 +65,13 @@ def release(model, image):
   logits, deltas = (np.asarray(x)[0] for x in model.classify(maps, rois))
   deltas = deltas.reshape(-1, 4, 4)[..., [1, 0, 3, 2]].reshape(-1, 16)
   boxes = release_numpy.clip(release_numpy.decode(
-      np.asarray(rois)[0][:, [1, 0, 3, 2]] / SCALE, deltas, (10, 10, 5, 5)),
-                             height, width)
+      box_convention.to_pixels(rois)[0].numpy()[:, [1, 0, 3, 2]] / SCALE,
+      deltas, (10, 10, 5, 5)), height, width)
   rows = np.array(release_numpy.detections(
       boxes, tf.nn.softmax(logits).numpy()))
   masks = tf.sigmoid(model.segment(
-      maps, np.float32(rows[np.newaxis, :, [3, 2, 5, 4]] * SCALE),
+      maps, box_convention.to_edges(
+          np.float32(rows[np.newaxis, :, [3, 2, 5, 4]] * SCALE)),
       np.int32(rows[np.newaxis, :, 0])))[0]
   return rows, masks
 

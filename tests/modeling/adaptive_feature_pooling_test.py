@@ -57,11 +57,11 @@ def test_size_rule_takes_the_area():
   np.testing.assert_array_equal(afp.assigned_level(boxes), [4, 2])
 
 
-@pytest.mark.parametrize('use_xla', [False, True])
+@pytest.mark.parametrize('formulation', ['kernels', 'xla'])
 @pytest.mark.parametrize('sizes', [SIZES, (20.,), (500., 20., 30.)])
-def test_single_level_is_the_assigned_one_of_all_levels(use_xla, sizes):
+def test_single_level_is_the_assigned_one_of_all_levels(formulation, sizes):
   f, boxes = features(), boxes_of_sizes(sizes)
-  pooled = afp.SingleLevelPooling(7, use_xla=use_xla)(f, boxes)
+  pooled = afp.SingleLevelPooling(7, formulation=formulation)(f, boxes)
   assert len(pooled) == 1
   every = np.stack(afp.AdaptiveFeaturePooling(7)(f, boxes), axis=2)
   level = afp.assigned_level(boxes).numpy()

@@ -37,6 +37,8 @@ OTHERS = {
     'kernel_regularizer': tf_keras.regularizers.L2(0.125),
     'kernel_initializer': 'ones',
     'use_bias': True,
+    'boxes': 'last_pixel',
+    'formulation': 'builtin',
     'kernel_size': 5,
     'fuse_after': 'pooling',
     'source': 'conv2',

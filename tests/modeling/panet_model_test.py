@@ -1,6 +1,7 @@
 """Claims about the model's stages: chained, they are the model."""
 
 import numpy as np
+from official.vision.modeling import maskrcnn_model
 import pytest
 import tensorflow as tf
 
@@ -71,6 +72,44 @@ def test_the_chained_stages_equal_the_model(model, images):
   for key in DETECTIONS + ('detection_masks',):
     np.testing.assert_allclose(found[key], outputs[key], atol=1e-5)
   assert outputs['detection_masks'].shape == [2, 10, 28, 28]
+
+
+@pytest.mark.parametrize('legacy', [False, True])
+def test_detections_are_those_of_model_garden_s_inference(images, legacy):
+  """Bit for bit, in network-input pixels; `detect` divides by the scale."""
+  model = build(legacy_boxes=legacy)
+  info = tf.constant([[[32, 32], [64, 64], [2, 2], [0, 0]],
+                      [[24, 32], [48, 64], [2, 2], [0, 0.]]])
+  shape = model.im_info(info)
+  expected = maskrcnn_model.MaskRCNNModel.call(
+      model, images, shape, model.anchors(model.features(images)),
+      training=False)
+  found = model(images, shape, training=False)
+  assert set(found) == {*DETECTIONS, 'detection_masks'}
+  for key, value in found.items():
+    np.testing.assert_array_equal(value, expected[key])
+  in_image = model.detect(images, info)
+  np.testing.assert_array_equal(
+      in_image.pop('detection_boxes'),
+      model.boxes.to_image(found.pop('detection_boxes'), info))
+  for key, value in found.items():
+    np.testing.assert_array_equal(in_image[key], value)
+
+
+def test_parts_of_the_way_can_be_exchanged(model, images):
+  n = model.features(images)
+  proposals, _ = model.propose(n, SHAPE)
+  found = model.run_stages(
+      images, SHAPE, proposals=proposals[:, :3],
+      masks=lambda features, found: (features['2'], found['detection_boxes']))
+  assert found['num_detections'][0] <= 3 * 4
+  np.testing.assert_array_equal(found['detection_masks'][0], n['2'])
+  np.testing.assert_array_equal(
+      found['detection_masks'][1], found['detection_boxes'])
+  again = model.run_stages(images, SHAPE, proposals=proposals)
+  for key, value in model.run_stages(
+      images, SHAPE, model.anchors(n)).items():
+    np.testing.assert_array_equal(again[key], value)
 
 
 def test_features_are_levels_2_to_6(model, images):

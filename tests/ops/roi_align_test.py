@@ -10,7 +10,7 @@ from tests.support import parity as parity_lib
 
 _LEVELS = ('2', '3', '4', '5')
 
-both_formulations = pytest.mark.parametrize('use_xla', [False, True])
+both_formulations = pytest.mark.parametrize('formulation', ['kernels', 'xla'])
 both_conventions = pytest.mark.parametrize('aligned', [False, True])
 
 
@@ -71,7 +71,8 @@ def to_yxyx(boxes):
 @both_formulations
 @both_conventions
 @pytest.mark.parametrize('output_size', [7, 14])
-def test_agrees_with_the_authors_release(parity, output_size, aligned, use_xla):
+def test_agrees_with_the_authors_release(
+    parity, output_size, aligned, formulation):
   arrays = parity('roi_align')
   features = {
       level: arrays[f'feat_l{level}'].transpose(0, 2, 3, 1)
@@ -79,7 +80,7 @@ def test_agrees_with_the_authors_release(parity, output_size, aligned, use_xla):
   }
   boxes = np.stack([to_yxyx(arrays['boxes'])] * 2)
   pooled = roi_align_lib.multilevel_roi_align(
-      features, boxes, output_size, aligned=aligned, use_xla=use_xla,
+      features, boxes, output_size, aligned=aligned, formulation=formulation,
       sampling_ratio=int(arrays['sampling_ratio']))
   convention = 'aligned' if aligned else 'legacy'
   image = arrays['batch_index']
@@ -91,19 +92,19 @@ def test_agrees_with_the_authors_release(parity, output_size, aligned, use_xla):
 
 @both_formulations
 @both_conventions
-def test_samples_exactly_on_the_cut_off_count(parity, aligned, use_xla):
+def test_samples_exactly_on_the_cut_off_count(parity, aligned, formulation):
   arrays = parity('roi_align')
   pooled = roi_align_lib.roi_align(
       arrays['edge_feat'].transpose(0, 2, 3, 1),
       to_yxyx(arrays['edge_boxes'])[np.newaxis], 7, stride=1, aligned=aligned,
-      use_xla=use_xla)
+      formulation=formulation)
   expected = arrays[f'edge_out7_{"aligned" if aligned else "legacy"}']
   parity_lib.assert_near(pooled[0], expected.transpose(0, 2, 3, 1), 1e-5)
 
 
 @both_formulations
 @pytest.mark.parametrize('nudge, counts', [(0.0, True), (2.0**-10, False)])
-def test_the_cut_off_is_one_cell_outside(nudge, counts, use_xla):
+def test_the_cut_off_is_one_cell_outside(nudge, counts, formulation):
   # One sample per box, the middle: at -1 or at the size, or just beyond.
   # A border map of one cell is the hardest for the crop kernel.
   for height, width in ((1, 1), (5, 3), (26, 32)):
@@ -112,7 +113,7 @@ def test_the_cut_off_is_one_cell_outside(nudge, counts, use_xla):
     boxes = np.concatenate([middles - 0.5, middles + 0.5], -1)
     pooled = roi_align_lib.roi_align(
         tf.ones([1, height, width, 1]), boxes[np.newaxis].astype(np.float32), 1,
-        stride=1, sampling_ratio=1, aligned=False, use_xla=use_xla)
+        stride=1, sampling_ratio=1, aligned=False, formulation=formulation)
     np.testing.assert_allclose(
         tf.squeeze(pooled), [float(counts)] * 4, atol=1e-5)
 
@@ -122,13 +123,13 @@ def test_the_cut_off_is_one_cell_outside(nudge, counts, use_xla):
 @pytest.mark.parametrize('sampling_ratio', [1, 2, 3])
 @pytest.mark.parametrize('output_size', [1, 5])
 def test_agrees_with_the_slow_twin(output_size, sampling_ratio, aligned,
-                                   use_xla):
+                                   formulation):
   features, boxes = draw(seed=sampling_ratio)
   expected = slow_roi_align(features, boxes, output_size, 8, sampling_ratio,
                             aligned)
   pooled = roi_align_lib.roi_align(
       features, boxes, output_size, stride=8, sampling_ratio=sampling_ratio,
-      aligned=aligned, use_xla=use_xla)
+      aligned=aligned, formulation=formulation)
   np.testing.assert_allclose(pooled, expected, rtol=0, atol=2e-5)
 
 
@@ -142,22 +143,23 @@ def test_builtin_ops_agree_with_the_slow_twin(
   expected = slow_roi_align(features, boxes, 5, 8, sampling_ratio, aligned)
   pooled = roi_align_lib.roi_align(
       features, boxes, 5, stride=8, sampling_ratio=sampling_ratio,
-      aligned=aligned, builtin_ops=True)
+      aligned=aligned, formulation='builtin')
   np.testing.assert_allclose(pooled, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize('builtin_ops', [False, True])
+@pytest.mark.parametrize('formulation', ['saved', 'builtin'])
 @pytest.mark.parametrize('known', [True, False])
 def test_exported_graphs_hold_only_what_their_runtimes_have(
-    builtin_ops, known):
+    formulation, known):
   specs = [tf.TensorSpec(shape if known else [None, None, None, shape[-1]][
       -len(shape):], tf.float32) for shape in ([2, 9, 11, 3], [2, 12, 4])]
   function = tf.function(lambda *args: roi_align_lib.roi_align(
-      *args, 5, stride=8, builtin_ops=builtin_ops, forward_only=True),
+      *args, 5, stride=8, formulation=formulation),
                          input_signature=specs).get_concrete_function()
   ops = {node.op for node in function.graph.as_graph_def().node}
-  assert ('CropAndResize' in ops) == (not builtin_ops)
-  assert ('GatherV2' in ops) == (not (builtin_ops and known))
+  assert ('CropAndResize' in ops) == (formulation == 'saved')
+  assert ('GatherV2' in ops) == (
+      formulation == 'saved' or not known)
   assert not any('_gradient_op_type' in node.attr
                  for node in function.graph.as_graph_def().node)
   features, boxes = draw()
@@ -170,7 +172,7 @@ def test_exported_graphs_hold_only_what_their_runtimes_have(
 @both_conventions
 @pytest.mark.parametrize('sampling_ratio', [1, 2, 3])
 def test_gradient_is_the_transpose_of_the_slow_twin(sampling_ratio, aligned,
-                                                    use_xla):
+                                                    formulation):
   features, boxes = draw(seed=10 + sampling_ratio)
   upstream = np.random.default_rng(1).normal(size=[2, 12, 5, 5, 3])
   upstream = upstream.astype(np.float32)
@@ -180,7 +182,7 @@ def test_gradient_is_the_transpose_of_the_slow_twin(sampling_ratio, aligned,
   with tf.GradientTape() as tape:
     pooled = roi_align_lib.roi_align(
         variable, boxes, 5, stride=8, sampling_ratio=sampling_ratio,
-        aligned=aligned, use_xla=use_xla)
+        aligned=aligned, formulation=formulation)
   gradient = tape.gradient(pooled, variable, upstream)
   np.testing.assert_allclose(gradient, expected, rtol=0, atol=5e-5)
   # <g, f(x)> = <f'(g), x>, with nothing but our own forward and backward.
@@ -190,7 +192,7 @@ def test_gradient_is_the_transpose_of_the_slow_twin(sampling_ratio, aligned,
 
 
 @both_formulations
-def test_gradient_of_overlapping_boxes_loses_nothing(use_xla):
+def test_gradient_of_overlapping_boxes_loses_nothing(formulation):
   # TF's own gradient of crop_and_resize fails this: its threads race.
   boxes = tf.tile([[[16.0, 16.0, 48.0, 48.0]]], [1, 512, 1])
   features = tf.ones([1, 16, 16, 64])
@@ -199,7 +201,7 @@ def test_gradient_of_overlapping_boxes_loses_nothing(use_xla):
     with tf.GradientTape() as tape:
       tape.watch(features)
       pooled = roi_align_lib.roi_align(
-          features, boxes, 7, stride=4, use_xla=use_xla)
+          features, boxes, 7, stride=4, formulation=formulation)
     gradients.append(tape.gradient(pooled, features).numpy())
   np.testing.assert_allclose(
       gradients[0].sum(dtype=np.float64), 512 * 49 * 64, rtol=1e-5)
@@ -208,38 +210,38 @@ def test_gradient_of_overlapping_boxes_loses_nothing(use_xla):
 
 
 @both_formulations
-def test_boxes_get_no_gradient(use_xla):
+def test_boxes_get_no_gradient(formulation):
   features, boxes = draw()
   boxes = tf.Variable(boxes)
   with tf.GradientTape() as tape:
     pooled = roi_align_lib.roi_align(
-        features, boxes, 7, stride=8, use_xla=use_xla)
+        features, boxes, 7, stride=8, formulation=formulation)
   assert tape.gradient(pooled, boxes) is None
 
 
 @both_formulations
 @both_conventions
-def test_degenerate_boxes_give_finite_values_and_gradients(aligned, use_xla):
+def test_degenerate_boxes_give_finite_values_and_gradients(aligned, formulation):
   features = tf.constant(draw()[0])
   boxes = tf.constant([[[0, 0, 0, 0], [30, 30, 10, 10], [-9e8, -9e8, 9e8, 9e8],
                         [1e30, 1e30, 1e30, 1e30]]] * 2, tf.float32)
   with tf.GradientTape() as tape:
     tape.watch(features)
     pooled = roi_align_lib.roi_align(
-        features, boxes, 7, stride=8, aligned=aligned, use_xla=use_xla)
+        features, boxes, 7, stride=8, aligned=aligned, formulation=formulation)
   assert np.isfinite(pooled).all()
   assert np.isfinite(tape.gradient(pooled, features)).all()
 
 
 @both_formulations
 @pytest.mark.parametrize('dtype', [tf.bfloat16, tf.float16])
-def test_half_precision_rounds_only_inputs_and_outputs(dtype, use_xla):
+def test_half_precision_rounds_only_inputs_and_outputs(dtype, formulation):
   features, boxes = draw()
   features = tf.cast(features, dtype)
   with tf.GradientTape() as tape:
     tape.watch(features)
     pooled = roi_align_lib.roi_align(
-        features, boxes, 7, stride=8, use_xla=use_xla)
+        features, boxes, 7, stride=8, formulation=formulation)
   expected = slow_roi_align(
       tf.cast(features, tf.float32).numpy(), boxes, 7, 8, 2, True)
   assert pooled.dtype == dtype
@@ -249,14 +251,14 @@ def test_half_precision_rounds_only_inputs_and_outputs(dtype, use_xla):
 
 
 @both_formulations
-def test_unknown_dimensions_give_the_same_values_and_gradients(use_xla):
+def test_unknown_dimensions_give_the_same_values_and_gradients(formulation):
   @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3]),
                                 tf.TensorSpec([None, None, 4])])
   def dynamic(features, boxes):
     with tf.GradientTape() as tape:
       tape.watch(features)
       pooled = roi_align_lib.roi_align(
-          features, boxes, 7, stride=8, use_xla=use_xla)
+          features, boxes, 7, stride=8, formulation=formulation)
     assert pooled.shape.as_list() == [None, None, 7, 7, 3]
     return pooled, tape.gradient(pooled, features)
 
@@ -271,12 +273,12 @@ def test_unknown_dimensions_give_the_same_values_and_gradients(use_xla):
 
 
 @both_formulations
-def test_zero_boxes_give_an_empty_result_and_a_zero_gradient(use_xla):
+def test_zero_boxes_give_an_empty_result_and_a_zero_gradient(formulation):
   features = tf.constant(draw()[0])
   with tf.GradientTape() as tape:
     tape.watch(features)
     pooled = roi_align_lib.roi_align(
-        features, tf.zeros([2, 0, 4]), 7, stride=8, use_xla=use_xla)
+        features, tf.zeros([2, 0, 4]), 7, stride=8, formulation=formulation)
   assert pooled.shape == [2, 0, 7, 7, 3]
   np.testing.assert_array_equal(tape.gradient(pooled, features),
                                 np.zeros_like(features))
@@ -302,23 +304,23 @@ def test_sampling_ratio_must_be_a_positive_integer(sampling_ratio):
 
 class _Pool(tf_keras.layers.Layer):
 
-  def __init__(self, use_xla, **kwargs):
+  def __init__(self, formulation, **kwargs):
     super().__init__(**kwargs)
-    self._use_xla = use_xla
+    self._formulation = formulation
 
   def call(self, inputs):
-    return roi_align_lib.roi_align(*inputs, 7, stride=8, use_xla=self._use_xla)
+    return roi_align_lib.roi_align(*inputs, 7, stride=8, formulation=self._formulation)
 
 
-def keras_model(use_xla):
+def keras_model(formulation):
   features = tf_keras.Input([None, None, 3])
   boxes = tf_keras.Input([None, 4])
   convolved = tf_keras.layers.Conv2D(3, 1)(features)
-  return tf_keras.Model([features, boxes], _Pool(use_xla)([convolved, boxes]))
+  return tf_keras.Model([features, boxes], _Pool(formulation)([convolved, boxes]))
 
 
 @both_formulations
-def test_trains_in_a_keras_functional_model_on_two_replicas(use_xla):
+def test_trains_in_a_keras_functional_model_on_two_replicas(formulation):
   devices = tf.config.list_logical_devices('CPU')
   if len(devices) < 2:
     pytest.skip('TensorFlow started with one logical CPU')
@@ -330,7 +332,7 @@ def test_trains_in_a_keras_functional_model_on_two_replicas(use_xla):
       ('two', tf.distribute.MirroredStrategy([d.name for d in devices[:2]]))):
     tf_keras.utils.set_random_seed(0)
     with strategy.scope():
-      model = keras_model(use_xla)
+      model = keras_model(formulation)
       model.compile(tf_keras.optimizers.SGD(0.1), 'mse')
     losses[name] = model.fit([features, boxes], target, batch_size=4, epochs=3,
                              shuffle=False, verbose=0).history['loss']
@@ -358,7 +360,7 @@ def test_on_a_tpu_all_of_it_is_compiled_gradient_included(monkeypatch):
 
 
 def test_a_saved_model_needs_no_xla_and_no_python(tmp_path):
-  model = keras_model(use_xla=False)
+  model = keras_model(formulation='kernels')
   features, boxes = draw()
   module = tf.Module()
   module.serve = tf.function(

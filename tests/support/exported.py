@@ -45,7 +45,7 @@ def images():
 def tiny_tflite(tiny_run, tmp_path_factory) -> str:
   """The run as a .tflite file."""
   return _written(tiny_run, tmp_path_factory, 'tiny.tflite', tflite_lib.write,
-                  builtin_ops=True)
+                  formulation='builtin')
 
 
 @pytest.fixture(scope='session')
@@ -68,12 +68,12 @@ def tiny_full_image_masks(tiny_run, tmp_path_factory) -> str:
                   saved_model_lib.write, full_image_masks=True)
 
 
-def _written(run, tmp_path_factory, name, write, builtin_ops=False,
+def _written(run, tmp_path_factory, name, write, formulation='saved',
              full_image_masks=False):
   """Path of an export."""
   path = str(tmp_path_factory.mktemp('exported') / name)
   made = runs.Run.read(run)
-  module = export_module.ExportModule(made, builtin_ops)
+  module = export_module.ExportModule(made, formulation)
   write(module, model_info.ModelInfo(
       made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),

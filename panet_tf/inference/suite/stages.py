@@ -45,7 +45,7 @@ class Features:
 
 @functools.cache
 def prepare(canvas: tuple[int, int],
-            pixels: image_scaling.Pixels = image_scaling.Pixels()
+            pixels: image_scaling.Pixels = image_scaling.DEFAULT_PIXELS
            ) -> Callable[..., Any]:
   """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
 
@@ -104,7 +104,7 @@ class Stages:
   """
 
   def __init__(self, model: panet_model.PANetModel,
-               pixels: image_scaling.Pixels = image_scaling.Pixels()):
+               pixels: image_scaling.Pixels = image_scaling.DEFAULT_PIXELS):
     """Wraps a built model with its weights, and how it sees pixels."""
     self._model, self._pixels = model, pixels
     self._generator = portable_generators.PortableDetectionGenerator(
@@ -168,14 +168,14 @@ class Stages:
     return features.view.masks_to_image(np.concatenate(masks))
 
   def _proposed(self, maps, im_info):
-    return self._model.edge_boxes(self._model.propose(maps, im_info)[0])
+    return self._model.propose(maps, im_info)[0]
 
   def _segmented(self, maps, im_info, boxes, classes):
     return tf.sigmoid(self._model.segment(
-        maps, self._model.pixel_boxes(boxes, im_info), classes))
+        maps, self._model.boxes.to_network_ends(boxes, im_info), classes))
 
   def _classified(self, maps, rois, im_info):
     logits, deltas = self._model.classify(
-        maps, self._model.pixel_boxes(rois))
+        maps, rois)
     return self._generator.decode(
         deltas, logits, rois, im_info, portable_generators.BOX_WEIGHTS)

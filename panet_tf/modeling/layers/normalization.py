@@ -18,6 +18,7 @@ from typing import Any, Union
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.model_garden import keras_layers
 from panet_tf.modeling.layers import deformable_conv
 from panet_tf.modeling.layers import grouped_conv
 
@@ -57,6 +58,7 @@ class Normalization:
   num_groups: int = 32
 
   def __post_init__(self):
+    """Checks the kind."""
     if self.kind not in KINDS:
       raise ValueError(
           f'Normalization kind {self.kind!r}: expected one of {KINDS}.')
@@ -90,9 +92,7 @@ class Normalization:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     layer = tf_keras.layers.BatchNormalization(
         synchronized=self.kind == 'sync_batch' and replicas > 1, **kwargs)
-    # The fused kernel reports n / (n - 1) times the variance; Keras undoes
-    # that, as the moving averages must not depend on the kernel, if asked to.
-    layer._bessels_correction_test_only = False
+    keras_layers.plain_variance(layer)
     return layer
 
   def check(self, channels: int) -> None:
@@ -110,10 +110,12 @@ class Normalization:
     return self
 
   def get_config(self) -> Mapping[str, Any]:
+    """The fields."""
     return dataclasses.asdict(self)
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any]) -> 'Normalization':
+    """Of the fields."""
     return cls(**config)
 
   @classmethod
@@ -235,6 +237,7 @@ class ConvNorm(_NormalizedLayer):
     return self._finish(self.conv(x, training=training), training)
 
   def get_config(self):
+    """See Keras's."""
     return dict(super().get_config(), filters=self.conv.filters,
                 kernel_size=self.conv.kernel_size[0],
                 strides=self.conv.strides[0], groups=self.conv.groups,
@@ -277,4 +280,5 @@ class DenseNorm(_NormalizedLayer):
     return self._finish(self.fc(x), training)
 
   def get_config(self):
+    """See Keras's."""
     return dict(super().get_config(), units=self.fc.units)

@@ -14,7 +14,8 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling.proposals import roi_generator
-from panet_tf.ops import legacy_boxes as legacy
+from panet_tf.ops import box_convention
+from panet_tf.ops import formulations
 from panet_tf.ops import nms
 
 BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
@@ -24,10 +25,13 @@ BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
 class PortableROIGenerator(roi_generator.ROIGenerator):
   """The generator, with its arguments; training has Model Garden's loops."""
 
-  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+  def __init__(self, formulation: str = formulations.KERNELS,
+               boxes: box_convention.BoxConvention | str = box_convention.EDGES,
                **kwargs):
+    """Takes Model Garden's arguments, a formulation and how boxes end."""
     super().__init__(**kwargs)
-    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
+    self.formulation = formulations.check(formulation)
+    self.boxes = box_convention.of(boxes)
 
   def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
            training=None):
@@ -35,25 +39,25 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
     if training:
       return super().call(
           raw_boxes, raw_scores, anchor_boxes, image_shape, training)
-    if self._legacy_boxes:
-      image_shape = legacy.padded(image_shape[:, :2])
-    image_shape = image_shape[:, tf.newaxis]
+    image_shape = self.boxes.proposal_area(image_shape)[:, tf.newaxis]
     levels = [
         self._level(raw_boxes[level], raw_scores[level], anchor_boxes[level],
                     image_shape) for level in sorted(raw_scores)]
-    boxes, scores = (tf.concat(parts, 1) for parts in zip(*levels))
+    boxes, scores = (
+        tf.concat(parts, 1) for parts in zip(*levels, strict=True))
     return _best(boxes, scores, self.get_config()['test_num_proposals'])
 
   def _level(self, raw_boxes, raw_scores, anchors, image_shape):
     config = self.get_config()
     size = raw_scores.shape[1:].num_elements()  # None where a canvas may vary.
-    flat = lambda x, *last: tf.reshape(
-        x, [-1, size, *last] if size else [tf.shape(x)[0], -1, *last])
+
+    def flat(x, *last):
+      return tf.reshape(
+          x, [-1, size, *last] if size else [tf.shape(x)[0], -1, *last])
+
     scores = tf.sigmoid(flat(raw_scores))
-    boxes = box_ops.clip_boxes(box_ops.decode_boxes(
-        flat(raw_boxes, 4), flat(anchors, 4)), image_shape)
-    if self._legacy_boxes:
-      boxes = legacy.keep_a_pixel(boxes, image_shape)
+    boxes = self.boxes.clipped(box_ops.clip_boxes(box_ops.decode_boxes(
+        flat(raw_boxes, 4), flat(anchors, 4)), image_shape), image_shape)
     min_size = config['test_pre_nms_min_size_threshold']
     if min_size > 0.0:
       boxes, scores = box_ops.filter_boxes(boxes, scores, image_shape, min_size)
@@ -66,21 +70,25 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
             size or math.inf, config['test_num_proposals']),
         iou_threshold=config['test_nms_iou_threshold'],
         score_threshold=config['test_pre_nms_score_threshold'],
-        builtin_ops=self._builtin_ops)
+        formulation=self.formulation)
 
   def get_config(self):
-    return dict(super().get_config(), builtin_ops=self._builtin_ops,
-                legacy_boxes=self._legacy_boxes)
+    """See Keras's."""
+    return dict(super().get_config(), formulation=self.formulation,
+                boxes=self.boxes.name)
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class PortableDetectionGenerator(detection_generator.DetectionGenerator):
   """Model Garden's generator (its version 'v2'), with its arguments."""
 
-  def __init__(self, builtin_ops: bool = False, legacy_boxes: bool = False,
+  def __init__(self, formulation: str = formulations.KERNELS,
+               boxes: box_convention.BoxConvention | str = box_convention.EDGES,
                **kwargs):
+    """Takes Model Garden's arguments, a formulation and how boxes end."""
     super().__init__(**kwargs)
-    self._builtin_ops, self._legacy_boxes = builtin_ops, legacy_boxes
+    self.formulation = formulations.check(formulation)
+    self.boxes = box_convention.of(boxes)
     self._decode = detection_generator.DetectionGenerator(
         **dict(kwargs, apply_nms=False))
 
@@ -91,34 +99,24 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
       raise ValueError('boxes must be per class')
     found = self.suppress(*self.decode(
         raw_boxes, raw_scores, anchor_boxes, image_shape, regression_weights))
-    if self._legacy_boxes:
-      pixel = legacy.image_pixel(image_shape)[:, tf.newaxis]
-      found['detection_boxes'] = legacy.lengthened(
-          found['detection_boxes'], 1.0 - pixel)
+    found['detection_boxes'] = self.boxes.to_network_ends(
+        found['detection_boxes'], image_shape)
     return found
 
   def decode(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
              regression_weights=None):
     """Arguments of a call to boxes [B, N, K, 4] and scores [B, N, K].
 
-    K is without background; boxes are clipped to the image. Legacy ones end
-    behind their last pixel of the image, proposals and what a call gives behind
-    that of the network input; see `legacy_boxes`.
+    K is without background; boxes are clipped to the image. Those of the
+    release end behind their last pixel of the image here, proposals and what a
+    call gives behind that of the network input; see `box_convention`.
     """
-    if self._legacy_boxes:
-      pixel = legacy.image_pixel(image_shape)
-      # The image itself: the network input has whole pixels only.
-      image_shape = pixel * tf.round(image_shape[:, :2] / pixel)
-      anchor_boxes = legacy.lengthened(
-          anchor_boxes, pixel[:, tf.newaxis] - 1.0)
-    decoded = self._decode(raw_boxes, raw_scores, anchor_boxes, image_shape,
-                           regression_weights)
-    boxes = decoded['decoded_boxes']
-    if self._legacy_boxes:
-      boxes = legacy.keep_a_pixel(
-          boxes, *(x[:, tf.newaxis, tf.newaxis] for x in (image_shape, pixel)))
-      boxes *= legacy.present(anchor_boxes)[:, :, tf.newaxis]
-    return boxes, decoded['decoded_box_scores']
+    def decode(rois, area):
+      decoded = self._decode(
+          raw_boxes, raw_scores, rois, area, regression_weights)
+      return decoded['decoded_boxes'], decoded['decoded_box_scores']
+
+    return self.boxes.detections(decode, anchor_boxes, image_shape)
 
   def suppress(self, boxes, scores):
     """What `decode` gives to detections, as a call does."""
@@ -134,7 +132,7 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
         boxes, scores, max_output_size=most,
         iou_threshold=config['nms_iou_threshold'],
         score_threshold=config['pre_nms_score_threshold'],
-        builtin_ops=self._builtin_ops)
+        formulation=self.formulation)
     scores, chosen = tf.math.top_k(
         tf.reshape(scores, [-1, num_classes * most]), most)
     boxes = tf.reshape(boxes, [-1, num_classes * most, 4])
@@ -146,8 +144,9 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     }
 
   def get_config(self):
-    return dict(super().get_config(), builtin_ops=self._builtin_ops,
-                legacy_boxes=self._legacy_boxes)
+    """See Keras's."""
+    return dict(super().get_config(), formulation=self.formulation,
+                boxes=self.boxes.name)
 
 
 def _best(boxes, scores, count):

@@ -92,6 +92,7 @@ class RPNHead(tf_keras.layers.Layer):
     return scores, boxes
 
   def get_config(self) -> Mapping[str, Any]:
+    """See Keras's."""
     return dict(
         super().get_config(), min_level=self.min_level,
         max_level=self.max_level,

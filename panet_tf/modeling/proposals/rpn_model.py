@@ -12,6 +12,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling.proposals import proposal_stage
+from panet_tf.ops import box_convention
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -22,17 +23,19 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
                rpn_head: tf_keras.layers.Layer,
                roi_generator: tf_keras.layers.Layer, min_level: int,
                max_level: int, num_scales: int, aspect_ratios: list[float],
-               anchor_size: float, legacy_boxes: bool = False, **kwargs):
+               anchor_size: float,
+               boxes: box_convention.BoxConvention | str = box_convention.EDGES,
+               **kwargs):
     """Initializes the model; see `PANetModel` for the arguments."""
     super().__init__(**kwargs)
     self.backbone, self.decoder = backbone, decoder
     self.rpn_head, self.roi_generator = rpn_head, roi_generator
-    self._legacy_boxes = legacy_boxes
+    self.boxes = box_convention.of(boxes)
     self._config_dict = dict(
         backbone=backbone, decoder=decoder, rpn_head=rpn_head,
         roi_generator=roi_generator, min_level=min_level, max_level=max_level,
         num_scales=num_scales, aspect_ratios=aspect_ratios,
-        anchor_size=anchor_size, legacy_boxes=legacy_boxes)
+        anchor_size=anchor_size, boxes=self.boxes.name)
 
   def call(self, images: tf.Tensor, image_shape: tf.Tensor,
            anchor_boxes: Mapping[str, tf.Tensor] | None = None,
@@ -45,36 +48,36 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
       images: [B, H, W, 3].
       image_shape: [B, 2], size without padding, network-input pixels; or of
         `im_info`.
-      anchor_boxes: {'2'..'6'}: [B, h, w, 4 * anchors]; None makes them.
+      anchor_boxes: see `detect`.
       gt_boxes: not used: the targets are among the labels.
       gt_classes: not used.
       training: whether there are losses to come, and no proposals.
 
     Returns:
-      rpn_scores and rpn_boxes, see `RPNHead`. If not training, the proposals
-      as detections of class 1: detection_boxes [B, R, 4] yxyx edges in
-      network-input pixels, detection_scores [B, R], best first,
-      detection_classes [B, R] int32 and num_detections [B] int32, without the
-      empty boxes that fill the rows.
+      rpn_scores and rpn_boxes, see `RPNHead`, while training; else what
+      `run_stages` gives.
     """
     del gt_boxes, gt_classes
+    if not training:
+      return self.run_stages(images, image_shape, anchor_boxes)
     rpn_scores, rpn_boxes = self.rpn_head(
-        self.features(images, training=training), training=training)
-    outputs = {'rpn_scores': rpn_scores, 'rpn_boxes': rpn_boxes}
-    if training:
-      return outputs
-    if anchor_boxes is None:
-      anchor_boxes = self.image_anchors(images, images.shape[1:3])
-    boxes, scores = self.roi_generator(
-        rpn_boxes, rpn_scores, anchor_boxes, image_shape, False)
-    return dict(outputs, **_as_detections(
-        boxes, tf.reshape(scores, tf.shape(boxes)[:2])))
+        self.features(images, training=True), training=True)
+    return {'rpn_scores': rpn_scores, 'rpn_boxes': rpn_boxes}
+
+  def run_stages(self, images: tf.Tensor, im_info: tf.Tensor,
+                 anchors: Mapping[str, tf.Tensor] | None = None
+                ) -> dict[str, tf.Tensor]:
+    """Proposals as detections of class 1, without the empty boxes."""
+    return _as_detections(
+        *self.propose(self.features(images), im_info, anchors))
 
   def get_config(self) -> dict[str, Any]:
+    """See Keras's."""
     return self._config_dict
 
   @classmethod
   def from_config(cls, config, custom_objects=None):
+    """See Keras's."""
     del custom_objects
     return cls(**config)
 

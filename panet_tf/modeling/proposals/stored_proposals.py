@@ -7,8 +7,6 @@ is not shared with object detection/instance segmentation".
 import tensorflow as tf
 import tf_keras
 
-PROPOSALS = 'proposals'  # Their key among the labels' `anchor_boxes`.
-
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class NoRPN(tf_keras.layers.Layer):
@@ -24,13 +22,12 @@ class NoRPN(tf_keras.layers.Layer):
 class StoredProposals(tf_keras.layers.Layer):
   """In the place of the RoI generator: gives what it is given.
 
-  Model Garden's steps hand `labels['anchor_boxes']` to the model and the model
-  to the generator, and neither ever looks into it: there the boxes travel.
+  They are its `anchor_boxes`: the one argument that Model Garden's training
+  step hands through the model without a look, see `model_garden.training`.
   """
 
   def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
            training=None):
     """See Model Garden's: boxes [B, R, 4] and scores [B, R], all 1."""
     del raw_boxes, raw_scores, image_shape, training
-    boxes = anchor_boxes[PROPOSALS]
-    return boxes, tf.ones_like(boxes[..., 0])
+    return anchor_boxes, tf.ones_like(anchor_boxes[..., 0])

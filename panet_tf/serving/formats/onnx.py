@@ -39,7 +39,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   `labels`, a name per line.
 
   Args:
-    module: the model, without `builtin_ops`.
+    module: the model, of the formulation 'saved'.
     info: its description.
     path: file to write.
     batch_size: images in every call; None leaves it to the call.

@@ -34,7 +34,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   [1, *canvas, 3] and `image_info` [1, 4, 2], float32 in every file.
 
   Args:
-    module: the model, with `builtin_ops`.
+    module: the model, of the formulation 'builtin'.
     info: its description.
     path: of the file.
     quant_type: '' for float32, or 'fp16', 'default' (8-bit weights),

@@ -10,7 +10,7 @@ import tensorflow as tf
 from panet_tf.modeling.proposals import portable_generators
 from panet_tf.ops import nms
 
-both_kernels = pytest.mark.parametrize('builtin_ops', [False, True])
+both_kernels = pytest.mark.parametrize('formulation', ['kernels', 'builtin'])
 
 
 def rpn_outputs(seed, batch, num_anchors=3):
@@ -37,12 +37,12 @@ def rpn_outputs(seed, batch, num_anchors=3):
     {'test_pre_nms_min_size_threshold': 16.0},
     {'test_pre_nms_score_threshold': 0.6}, {'test_nms_iou_threshold': 0.0}],
                          ids=str)
-def test_proposals_equal_model_gardens(builtin_ops, options):
+def test_proposals_equal_model_gardens(formulation, options):
   options = {'test_num_proposals': 60, **options}
   boxes, scores, anchors = rpn_outputs(seed=3, batch=2)
   shape = tf.constant([[64., 48.], [40., 64.]])
   theirs = roi_generator.MultilevelROIGenerator(**options)
-  ours = portable_generators.PortableROIGenerator(builtin_ops, **options)
+  ours = portable_generators.PortableROIGenerator(formulation, **options)
   want = theirs(boxes, scores, anchors, shape, False)
   got = ours(boxes, scores, anchors, shape, False)
   for one, other in zip(got, want):
@@ -67,11 +67,11 @@ def head_outputs(seed, batch=2, num_boxes=40, num_classes=5):
     {'pre_nms_score_threshold': 0.0, 'max_num_detections': 300},
     {'pre_nms_score_threshold': 0.99}, {'pre_nms_top_k': 10},
     {'nms_iou_threshold': 0.8}], ids=str)
-def test_detections_equal_model_gardens(builtin_ops, options):
+def test_detections_equal_model_gardens(formulation, options):
   deltas, logits, rois = head_outputs(seed=5)
   shape = tf.constant([[64., 64.], [50., 64.]])
   theirs = detection_generator.DetectionGenerator(**options)
-  ours = portable_generators.PortableDetectionGenerator(builtin_ops, **options)
+  ours = portable_generators.PortableDetectionGenerator(formulation, **options)
   weights = [10.0, 10.0, 5.0, 5.0]
   want = theirs(deltas, logits, rois, shape, weights)
   got = ours(deltas, logits, rois, shape, weights)
@@ -84,16 +84,16 @@ def test_detections_equal_model_gardens(builtin_ops, options):
 
 
 @both_kernels
-def test_no_image_gives_no_detection(builtin_ops):
-  if builtin_ops:
+def test_no_image_gives_no_detection(formulation):
+  if formulation == 'builtin':
     pytest.skip('TFLite has one image')
-  ours = portable_generators.PortableDetectionGenerator(builtin_ops)
+  ours = portable_generators.PortableDetectionGenerator(formulation)
   got = ours(*(x[:0] for x in head_outputs(seed=1)), tf.zeros([0, 2]))
   assert got['detection_boxes'].shape == (0, 100, 4)
 
 
 @both_kernels
-def test_boxes_of_one_score_keep_their_order(builtin_ops):
+def test_boxes_of_one_score_keep_their_order(formulation):
   """A plain background gives hundreds of them, and only some are kept."""
   rng = np.random.default_rng(1)
   corner = rng.uniform(1, 500, [1, 300, 2])
@@ -104,19 +104,19 @@ def test_boxes_of_one_score_keep_their_order(builtin_ops):
       scores, boxes, 40, 0.5)
   kept, kept_scores = nms.non_max_suppression(
       boxes, scores, max_output_size=40, iou_threshold=0.5, score_threshold=0.1,
-      builtin_ops=builtin_ops)
+      formulation=formulation)
   np.testing.assert_array_equal(kept_scores, want_scores)
   np.testing.assert_array_equal(kept, want)
 
 
 @both_kernels
-def test_empty_boxes_are_kept_once_each(builtin_ops):
+def test_empty_boxes_are_kept_once_each(formulation):
   boxes = tf.constant([[[0, 9, 0, 20], [5, 5, 30, 30], [40, 9, 40, 30],
                         [6, 6, 30, 30], [0, 9, 0, 20.]]])
   scores = tf.constant([[0.9, 0.8, 0.7, 0.6, 0.5]])
   kept, kept_scores = nms.non_max_suppression(
       boxes, scores, max_output_size=5, iou_threshold=0.5, score_threshold=0.1,
-      builtin_ops=builtin_ops)
+      formulation=formulation)
   np.testing.assert_allclose(kept_scores, [[0.9, 0.8, 0.7, 0.5, 0]])
   np.testing.assert_array_equal(
       kept[0, :4], tf.gather(boxes[0], [0, 1, 2, 4]))

@@ -35,7 +35,7 @@ FOUND_AGAIN = {'fp16': (0.95, 0.01), 'default': (0.8, 0.05),
 def load(run):
   """The export's two arguments."""
   made = runs.Run.read(run)
-  module = export_module.ExportModule(made, builtin_ops=True)
+  module = export_module.ExportModule(made, formulation='builtin')
   return module, model_info.ModelInfo(
       made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
