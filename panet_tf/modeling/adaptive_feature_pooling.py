@@ -19,8 +19,10 @@ from panet_tf.ops import roi_align
 
 # Boxes pool from these; level 6 is for proposals only.
 LEVELS = ('2', '3', '4', '5')
-# Of two levels; more, one after the other.
-FUSIONS = {'max': tf.maximum, 'sum': tf.add}
+# Of a list of levels.
+FUSIONS: dict[str, Callable[[Sequence[tf.Tensor]], tf.Tensor]] = {
+    'max': functools.partial(functools.reduce, tf.maximum),
+    'sum': functools.partial(functools.reduce, tf.add)}
 FUSE_AFTER = ('first_layer', 'pooling')
 
 
@@ -150,7 +152,7 @@ class LevelFusion(tf_keras.layers.Layer):
 
   def call(self, levels: Sequence[tf.Tensor]) -> tf.Tensor:
     """Fuses tensors of one shape; a list of one passes through."""
-    return functools.reduce(FUSIONS[self.fusion], levels)
+    return FUSIONS[self.fusion](levels)
 
   def get_config(self) -> Mapping[str, Any]:
     """See Keras's."""
