@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import panet_tf
+from panet_tf.inference import open_model
+from tests.support import fake_detector
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -46,7 +49,6 @@ def test_every_name_is_listed_and_a_wrong_one_is_an_error():
 
 
 def test_names_are_those_of_their_rooms():
-  from panet_tf.inference import open_model
   from panet_tf.modeling import bottom_up_path
   from panet_tf.structures import detections
   assert panet_tf.open_model is open_model.open_model
@@ -54,11 +56,24 @@ def test_names_are_those_of_their_rooms():
   assert panet_tf.layers.BottomUpPath is bottom_up_path.BottomUpPath
 
 
+def _code(page):
+  return '\n'.join(re.findall(
+      r'```python\n(.*?)```', (ROOT / page).read_text('utf-8'), re.DOTALL))
+
+
+def test_the_lines_of_the_readme_run(monkeypatch):
+  monkeypatch.setattr(open_model, 'open_model',
+                      lambda path: fake_detector.FakeDetector())
+  names = {'image': np.full((48, 64, 3), 200, np.uint8)}
+  exec(_code('README.md'), names)
+  found = names['found']
+  assert isinstance(found, panet_tf.Detections) and len(found)
+  assert found.masks.images().shape == (len(found), 48, 64)
+
+
 def test_the_layers_work_in_a_model_of_somebody_else(tmp_path):
-  text = (ROOT / 'docs' / 'layers.md').read_text('utf-8')
-  code = '\n'.join(re.findall(r'```python\n(.*?)```', text, re.DOTALL))
   names = {}
-  exec(compile(code, 'docs/layers.md', 'exec'), names)
+  exec(_code('docs/layers.md'), names)
   assert [tuple(x.shape) for x in names['found']] == [
       (4, 1, 3), (4, 1, 12), (4, 1, 28, 28)]
   # The bottom-up path trained with the rest, and all of it can be kept.

@@ -148,7 +148,8 @@ class LevelFusion(tf_keras.layers.Layer):
     self.fusion = fusion
     if fusion not in FUSIONS:
       raise ValueError(
-          f'Level fusion {fusion!r}: expected one of {list(FUSIONS)}.')
+          f'Level fusion {fusion!r}: expected '
+          f'{" or ".join(map(repr, FUSIONS))}.')
 
   def call(self, levels: Sequence[tf.Tensor]) -> tf.Tensor:
     """Fuses tensors of one shape; a list of one passes through."""
