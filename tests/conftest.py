@@ -13,23 +13,17 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 # devices run them at once (TF 2.20, AVX-512): the process aborts.
 os.environ['TF_ENABLE_ONEDNN_OPTS'] = '0'
 
-import numpy as np  # pylint: disable=wrong-import-position
-import pytest  # pylint: disable=wrong-import-position
-import tensorflow as tf  # pylint: disable=wrong-import-position
+import numpy as np  # noqa: E402 - reads the variables above
+import pytest  # noqa: E402 - the same
+import tensorflow as tf  # noqa: E402 - the same
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # With --import-mode=importlib pytest itself adds no folder of test helpers.
 sys.path.insert(0, str(_ROOT))
 
-# pylint: disable-next=wrong-import-position,unused-import
-from tests.support import parity as parity_lib
-from tests.support.exported import images
-from tests.support.exported import reference
-from tests.support.exported import tiny_full_image_masks
-from tests.support.exported import tiny_onnx
-from tests.support.exported import tiny_run
-from tests.support.exported import tiny_saved_model
-from tests.support.exported import tiny_tflite
+from tests.support import parity as parity_lib  # noqa: E402 - needs the path
+
+pytest_plugins = ['tests.support.exported', 'tests.support.small_coco']
 
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0],
