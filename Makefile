@@ -1,4 +1,4 @@
-# `make demo`, `make test`, `make lint`: each installs what it needs.
+# `make demo`, `make test`, `make quick`, `make lint`: each installs what it needs.
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -16,7 +16,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 # Lints JavaScript, CSS and HTML, those inside HTML too.
 BIOME := @biomejs/biome@2.6.8
 
-.PHONY: demo test lint install clean
+.PHONY: demo test quick lint install clean
 
 install: $(VENV)/installed
 
@@ -53,12 +53,25 @@ demo: install
 	@echo "metrics      $(DEMO)/metrics.json"
 	@echo "exports      $(DEMO)/saved_model/ $(DEMO)/tflite/, with their predictions beside them"
 
-# A process for each folder, two at a time: TensorFlow keeps what it compiled,
-# and one process for all of them ends at 18 GB.
+# A line of the file is what one process of pytest gets. More and shorter ones
+# would import TensorFlow and build the same models more often, fewer would keep
+# more memory: TensorFlow gives back little of it. The longest come first, so
+# that those that keep most do not meet.
+define in_processes
+made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && \
+export PANET_TEST_ARTEFACTS=$$made MALLOC_ARENA_MAX=2 && \
+awk '{print NR}' $(1) | xargs -P $(TEST_JOBS) -I{} sh -c '\
+  line=$$(sed -n {}p $(1)); \
+  found=$$(eval "$(BIN)/python -m pytest -rs $$line" 2>&1); status=$$?; \
+  printf "== %s\n%s\n" "$$line" "$$found"; exit $$status'
+endef
+
 test: install $(VENV217)/installed
-	find tests -name '*_test.py' -exec dirname {} ';' | sort -ru | xargs -P $(TEST_JOBS) -I{} sh -c '\
-	  found=$$($(BIN)/python -m pytest {}/*_test.py 2>&1); status=$$?; \
-	  printf "%s\n%s\n" "== {}" "$$found"; exit $$status'
+	$(call in_processes,tests/processes.txt)
+
+# What most changes break, in a minute.
+quick: install
+	$(call in_processes,tests/quick.txt)
 
 # The page of a gallery only where npm can bring its linter.
 lint: install

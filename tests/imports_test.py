@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import functools
 import pathlib
 
 import pytest
@@ -41,9 +42,14 @@ def name(path):
   return str(path.relative_to(ROOT))
 
 
+@functools.cache
+def parsed(path):
+  return ast.parse(path.read_text(encoding='utf-8'))
+
+
 def imports(path, top_level_only=False):
   """Yields dotted names: 'panet_tf.ops.roi_align', 'official.core', ..."""
-  tree = ast.parse(path.read_text(encoding='utf-8'))
+  tree = parsed(path)
   for node in tree.body if top_level_only else ast.walk(tree):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -101,8 +107,7 @@ def test_files_of_a_room_do_not_import_each_other_in_a_circle():
 @pytest.mark.parametrize('path', ALL_FILES, ids=name)
 def test_only_tf_keras_is_used(path):
   """`tf.keras` is Keras 3 beside TensorFlow 2.20, and mixes with nothing."""
-  tree = ast.parse(path.read_text(encoding='utf-8'))
-  for node in ast.walk(tree):
+  for node in ast.walk(parsed(path)):
     if isinstance(node, ast.Attribute) and node.attr == 'keras':
       assert not isinstance(node.value, ast.Name), f'line {node.lineno}'
   for imported in imports(path):

@@ -28,6 +28,7 @@ from panet_tf.serving.formats import saved_model
 from panet_tf.serving.verification import report
 from tests.convert import release_keys
 from tests.convert import torch_writer
+from tests.support import exported as exported_lib
 
 CONFIG = 'e2e_panet_R-50-FPN_2x_mask'
 _PARAMS = {'task': {
@@ -41,6 +42,13 @@ _PARAMS = {'task': {
         mask_head={'num_filters': 64}, input_size=[128, 128, 3]),
     'validation_data': {'parser': {
         'short_edge': [96, 96], 'long_edge': 128}}}}
+
+
+@pytest.fixture(autouse=True, scope='module')
+def _one_of_each(made):
+  """A ResNet-50 is built once for every export and every comparison."""
+  with exported_lib.written_once(made):
+    yield
 
 
 @pytest.fixture(name='run', scope='module')
@@ -164,11 +172,16 @@ def fixture_exported(run, tmp_path_factory):
         verify_images=str(folder)))
 
 
+@pytest.fixture(name='saved_model_detector', scope='module')
+def fixture_saved_model_detector(exported):
+  return runtimes.SavedModelPredictor(exported)
+
+
 @pytest.mark.parametrize('shape', SHAPES)
-def test_a_saved_model_has_a_canvas_for_each_image(exported, detector, shape):
+def test_a_saved_model_has_a_canvas_for_each_image(
+    saved_model_detector, detector, shape):
   pixels = image(*shape)
-  assert_near(
-      runtimes.SavedModelPredictor(exported)(pixels), detector(pixels))
+  assert_near(saved_model_detector(pixels), detector(pixels))
   one_canvas = detector._parser.eval_image(tf.constant(pixels))[0].shape
   assert one_canvas == [128, 128, 3]
 
@@ -176,14 +189,15 @@ def test_a_saved_model_has_a_canvas_for_each_image(exported, detector, shape):
 def test_images_of_several_sizes_are_a_batch_each_on_its_canvas(
     exported, detector):
   images = [image(*shape) for shape in SHAPES]
-  found = tf.saved_model.load(exported).signatures['image_bytes'](
+  signatures = tf.saved_model.load(exported).signatures
+  found = signatures['image_bytes'](
       inputs=tf.stack([tf.io.encode_png(pixels) for pixels in images]))
   assert found['detection_masks'].shape == [4, 8, 28, 28]
   for i, wanted in enumerate(map(detector.detect, images)):
     np.testing.assert_allclose(
         found['detection_boxes'][i], wanted.boxes, atol=1e-3)
     np.testing.assert_array_equal(found['image_info'][i, 0], SHAPES[i])
-  none = tf.saved_model.load(exported).signatures['image_tensor'](
+  none = signatures['image_tensor'](
       inputs=tf.zeros([0, 5, 5, 3], tf.uint8))
   assert none['detection_boxes'].shape == [0, 8, 4]
 

@@ -92,19 +92,22 @@ def check(found, rows, masks):
   assert different.sum() <= 0.01 * wanted.sum()
 
 
-def test_its_detections_are_the_release_s(run, image):
-  detector = predictor.Predictor(runs.Run.read(run))
+@pytest.fixture(name='detector', scope='module')
+def fixture_detector(run):
+  return predictor.Predictor(runs.Run.read(run))
+
+
+def test_its_detections_are_the_release_s(detector, image):
   check(detector.detect(image), *release(detector._model, image))
 
 
-def test_stage_by_stage_they_are_the_same(run, image):
-  detector = predictor.Predictor(runs.Run.read(run))
+def test_stage_by_stage_they_are_the_same(run, detector, image):
   found = ensemble.Ensemble([runs.Run.read(run)]).detect(image)
   check(found, *release(detector._model, image))
 
 
-def test_preprocessing_without_tensorflow_agrees(run, image):
-  parser = predictor.Predictor(runs.Run.read(run))._parser
+def test_preprocessing_without_tensorflow_agrees(detector, image):
+  parser = detector._parser
   inputs, info = parser.eval_image(tf.constant(image))
   made, made_info = preprocessing.Preprocessing.from_dict(
       parser.eval_rule())(image)

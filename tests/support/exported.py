@@ -1,4 +1,18 @@
-"""A tiny run and its exports, each made once in a session of tests."""
+"""A tiny run and its exports, each made once for all tests.
+
+`make test` names a folder in PANET_TEST_ARTEFACTS: what one process made there
+is made for the others. Without it they are made once in a session.
+"""
+
+import contextlib
+import copy
+import fcntl
+import functools
+import hashlib
+import inspect
+import os
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -14,10 +28,45 @@ from panet_tf.serving.formats import tflite as tflite_lib
 from tests.support import tiny_run as tiny_run_lib
 
 
+class Made:
+  """A folder of what was made, by name; each is made once."""
+
+  def __init__(self, folder):
+    self.folder = pathlib.Path(folder)
+
+  def path(self, name, make) -> str:
+    """Path of `name`; `make(path)` makes it where nobody has.
+
+    Another process may be making it: then it is waited for.
+    """
+    path = self.folder / name
+    with open(self.folder / f'{name}.lock', 'w', encoding='utf-8') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not path.exists():
+        # Whole or not at all: the process may be killed.
+        unfinished = self.folder / f'unfinished.{os.getpid()}' / name
+        unfinished.parent.mkdir(exist_ok=True)
+        make(str(unfinished))
+        unfinished.rename(path)
+    return str(path)
+
+
 @pytest.fixture(scope='session')
-def tiny_run(tmp_path_factory) -> str:
+def made(tmp_path_factory) -> Made:
+  """What this run of the tests made."""
+  return Made(os.environ.get('PANET_TEST_ARTEFACTS') or
+              tmp_path_factory.mktemp('made'))
+
+
+@pytest.fixture(scope='session')
+def tiny_run(made) -> str:
   """Folder of a tiny run with masks."""
-  return tiny_run_lib.write_run(tmp_path_factory.mktemp('tiny_run'))
+
+  def write(path):
+    os.mkdir(path)
+    tiny_run_lib.write_run(pathlib.Path(path))
+
+  return made.path('tiny_run', write)
 
 
 @pytest.fixture(scope='session')
@@ -42,40 +91,108 @@ def images():
 
 
 @pytest.fixture(scope='session')
-def tiny_tflite(tiny_run, tmp_path_factory) -> str:
+def tiny_tflite(tiny_run, made) -> str:
   """The run as a .tflite file."""
-  return _written(tiny_run, tmp_path_factory, 'tiny.tflite', tflite_lib.write,
+  return _written(tiny_run, made, 'tiny.tflite', tflite_lib,
                   formulation='builtin')
 
 
 @pytest.fixture(scope='session')
-def tiny_onnx(tiny_run, tmp_path_factory) -> str:
+def tiny_onnx(tiny_run, made) -> str:
   """The run as an .onnx file."""
-  return _written(tiny_run, tmp_path_factory, 'tiny.onnx', onnx_lib.write)
+  return _written(tiny_run, made, 'tiny.onnx', onnx_lib)
 
 
 @pytest.fixture(scope='session')
-def tiny_saved_model(tiny_run, tmp_path_factory) -> str:
+def tiny_saved_model(tiny_run, made) -> str:
   """The run as a SavedModel."""
-  return _written(tiny_run, tmp_path_factory, 'tiny_saved_model',
-                  saved_model_lib.write)
+  return _written(tiny_run, made, 'tiny_saved_model', saved_model_lib)
 
 
 @pytest.fixture(scope='session')
-def tiny_full_image_masks(tiny_run, tmp_path_factory) -> str:
+def tiny_full_image_masks(tiny_run, made) -> str:
   """The run as a SavedModel whose masks are as large as the image."""
-  return _written(tiny_run, tmp_path_factory, 'full_image_masks',
-                  saved_model_lib.write, full_image_masks=True)
+  return _written(tiny_run, made, 'full_image_masks', saved_model_lib,
+                  full_image_masks=True)
 
 
-def _written(run, tmp_path_factory, name, write, formulation='saved',
+def _written(run, made, name, format_, formulation='saved',
              full_image_masks=False):
   """Path of an export."""
-  path = str(tmp_path_factory.mktemp('exported') / name)
-  made = runs.Run.read(run)
-  module = export_module.ExportModule(made, formulation)
-  write(module, model_info.ModelInfo(
-      made.categories,
+
+  def write(path):
+    with written_once(made):
+      module = export_module.ExportModule(runs.Run.read(run), formulation)
+      format_.write(module, description(
+          module, runs.Run.read(run), full_image_masks=full_image_masks), path)
+
+  return made.path(name, write)
+
+
+def description(module, run, **fields):
+  """What goes with an export of a run."""
+  return model_info.ModelInfo(
+      run.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
-      full_image_masks=full_image_masks), path)
-  return path
+      **fields)
+
+
+@contextlib.contextmanager
+def written_once(made):
+  """Exports of one checkpoint in one way are copies of the first.
+
+  In here, `ExportModule` and `Predictor` of a run are built once, and its
+  conversions to the formats are those of an earlier time, if there was one.
+  What a test changed before writing needs `write.__wrapped__`.
+  """
+  modules, predictors = {}, {}
+
+  def module_of(run, formulation='saved'):
+    key = _key(run.checkpoint, run.params.as_dict(), formulation)
+    if key not in modules:
+      modules[key] = build(run, formulation)
+      modules[key].made_of = key
+    return modules[key]
+
+  def predictor_of(run):
+    key = _key(run.checkpoint, run.params.as_dict())
+    if key not in predictors:
+      predictors[key] = predict(run)
+    return copy.copy(predictors[key])  # Whose attributes may be set.
+
+  def once(write, kind):
+    @functools.wraps(write)
+    def copied(module, info, path, **options):
+      given = inspect.signature(write).bind(module, info, path, **options)
+      given.apply_defaults()
+      _copy(made.path(f'{kind}.{_key(module.made_of, info, given.kwargs)}',
+                      lambda path: write(module, info, path, **options)), path)
+    return copied
+
+  def converted(module, *arguments):
+    def write(path):
+      pathlib.Path(path).write_bytes(convert(module, *arguments))
+    return pathlib.Path(made.path(
+        f'converted.{_key(module.made_of, arguments)}', write)).read_bytes()
+
+  build, predict, convert = (
+      export_module.ExportModule, predictor.Predictor, tflite_lib._convert)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(export_module, 'ExportModule', module_of)
+    patch.setattr(predictor, 'Predictor', predictor_of)
+    for format_, kind in (
+        (saved_model_lib, 'saved_model'), (onnx_lib, 'onnx')):
+      patch.setattr(format_, 'write', once(format_.write, kind))
+    patch.setattr(tflite_lib, '_convert', converted)
+    yield
+
+
+def _key(*what):
+  return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+def _copy(source, target):
+  if os.path.isdir(source):
+    shutil.copytree(source, target)
+  else:
+    shutil.copyfile(source, target)

@@ -60,7 +60,9 @@ def loads(monkeypatch):
 
   def from_run(run):
     asked.append(run.checkpoint)
-    key = run.checkpoint, str(run.model_config.as_dict())
+    # What is done with boxes and scores is not a matter of the stages.
+    key = run.checkpoint, str(
+        run.model_config.as_dict() | {'detection_generator': None})
     if key not in _LOADED:
       _LOADED[key] = load(run)
     return _LOADED[key]

@@ -103,17 +103,20 @@ def test_a_mask_comes_back_from_every_copy(flip, scale):
 
 def _cells(image, box, size):
   """Bilinear samples at the centres of the box's cells."""
-  rows = box[0] + (np.arange(size) + 0.5) / size * (box[2] - box[0]) - 0.5
-  columns = box[1] + (np.arange(size) + 0.5) / size * (box[3] - box[1]) - 0.5
-  sampled = np.zeros([size, size])
-  for i, y in enumerate(rows):
-    for j, x in enumerate(columns):
-      a, b = int(np.floor(y)), int(np.floor(x))
-      for r, c in ((a, b), (a, b + 1), (a + 1, b), (a + 1, b + 1)):
-        value = image[np.clip(r, 0, image.shape[0] - 1),
-                      np.clip(c, 0, image.shape[1] - 1)]
-        sampled[i, j] += value * (1 - abs(y - r)) * (1 - abs(x - c))
-  return sampled
+  rows, columns = (
+      box[i] + (np.arange(size) + 0.5) / size * (box[i + 2] - box[i]) - 0.5
+      for i in range(2))
+  return (_bilinear(rows, image.shape[0]) @ image
+          @ _bilinear(columns, image.shape[1]).T)
+
+
+def _bilinear(places, size):
+  """Weights [len(places), size] of the pixels of one axis."""
+  weights = np.zeros([len(places), size])
+  for pixel in (np.floor(places), np.floor(places) + 1):
+    np.add.at(weights, (np.arange(len(places)), np.clip(
+        pixel.astype(int), 0, size - 1)), 1 - np.abs(places - pixel))
+  return weights
 
 
 def test_masks_of_a_mirrored_copy_are_mirrored():

@@ -18,6 +18,7 @@ from panet_tf.ops import roi_align
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import onnx as panet_onnx
 from panet_tf.serving.formats import onnx_ops
+from tests.support import exported
 from tests.support import graph_outputs
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
@@ -38,6 +39,13 @@ _SINGLE_LEVEL = tiny.params(
     roi_align=panet.RoIAlign(use_xla=False, aligned=False, sampling_ratio=1))
 
 
+@pytest.fixture(autouse=True, scope='module')
+def _one_of_each(made):
+  """Models are built once; what is written here is written here."""
+  with exported.written_once(made):
+    yield
+
+
 def _write(run, path, **options):
   """Writes a run as ONNX; returns the description that went with it."""
   made = runs.Run.read(run)
@@ -46,7 +54,7 @@ def _write(run, path, **options):
       made.categories,
       preprocessing.Preprocessing.from_dict(module.parser.eval_rule()),
       include_mask=made.model_config.include_mask)
-  panet_onnx.write(module, info, str(path), **options)
+  panet_onnx.write.__wrapped__(module, info, str(path), **options)
   return info
 
 
@@ -64,9 +72,8 @@ def _run(path, inputs):
   return dict(zip(names, session.run(names, inputs)))
 
 
-def _check(outputs, run, images, score_atol=1e-4):
+def _check(outputs, reference, images, score_atol=1e-4):
   """Every row equals the checkpoint's detection, or is 0 beyond the last."""
-  reference = predictor.Predictor(runs.Run.read(run))
   ids = [c['id'] for c in reference.categories]
   for i, image in enumerate(images):
     wanted = graph_outputs.of(reference.detect(image), ids)
@@ -89,11 +96,11 @@ def _check(outputs, run, images, score_atol=1e-4):
 
 
 def test_detections_are_the_checkpoints_in_batches_of_any_size(
-    tiny_onnx, tiny_run, images):
+    tiny_onnx, tiny_run, reference, images):
   inputs = _inputs(tiny_run, images)
-  _check(_run(tiny_onnx, inputs), tiny_run, images)
+  _check(_run(tiny_onnx, inputs), reference, images)
   one = _run(tiny_onnx, {key: value[2:3] for key, value in inputs.items()})
-  _check(one, tiny_run, images[2:3])
+  _check(one, reference, images[2:3])
 
 
 @pytest.mark.slow
@@ -109,7 +116,8 @@ def test_every_kind_of_model_converts_and_agrees(
   session = onnxruntime.InferenceSession(path)
   assert session.get_inputs()[0].shape[0] == options.get('batch_size', 'batch')
   assert _metadata(path)['panet'] == info.to_json()
-  _check(_run(path, _inputs(run, images[:2])), run, images[:2], score_atol)
+  _check(_run(path, _inputs(run, images[:2])),
+         predictor.Predictor(runs.Run.read(run)), images[:2], score_atol)
 
 
 def _metadata(path):

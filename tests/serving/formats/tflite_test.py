@@ -21,6 +21,7 @@ from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import tflite
 from panet_tf.serving.formats import tflite_metadata
+from tests.support import exported
 from tests.support import graph_outputs
 from tests.support import tiny
 from tests.support import tiny_run as tiny_run_lib
@@ -43,8 +44,9 @@ def load(run):
 
 
 @pytest.fixture(scope='module')
-def loaded(tiny_run):
-  return load(tiny_run)
+def loaded(tiny_run, made):
+  with exported.written_once(made):
+    yield load(tiny_run)
 
 
 @pytest.fixture(scope='module')
