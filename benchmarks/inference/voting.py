@@ -8,7 +8,6 @@ What a test-time suite with 8 views has to join for one image: 100 objects of
 
 import argparse
 import dataclasses
-import functools
 import pathlib
 import statistics
 import sys
@@ -23,7 +22,6 @@ from panet_tf.inference.suite import mask_voting
 from panet_tf.inference.suite import voting
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
 
 _SIZE = _HEIGHT, _WIDTH = 800, 1200
 _OBJECTS, _VIEWS, _CELLS = 100, 8, 28
@@ -76,7 +74,8 @@ def _measure(name, run, repeats):
 
 def _table(worst, repeats):
   boxes, scores, classes, masks = _detections(worst)
-  found = detections.Detections(boxes, scores, classes, _SIZE)
+  found = detections.Detections(
+      boxes, scores, classes, _SIZE, box_masks.BoxMasks(masks, boxes, _SIZE))
   # Without suppression, as after soft-NMS, each of the best 100 is voted for.
   best = np.arange(_OBJECTS) if worst else voting.non_max_suppression(
       found, 0.5)[:_OBJECTS]
@@ -88,13 +87,12 @@ def _table(worst, repeats):
   def vote_boxes():
     return voting.box_voting(found[best], found)
 
-  def vote_masks(candidates):
-    return mask_voting.mask_voting(
-        dataclasses.replace(found, masks=candidates), best)
+  def vote_masks():
+    return mask_voting.mask_voting(found, best)
 
-  def vote_all(candidates):
+  def vote_all():
     vote_boxes()
-    return vote_masks(candidates).images()
+    return vote_masks().images()
 
   for name, run in (
       ('NMS', lambda: voting.non_max_suppression(found, 0.5)),
@@ -103,18 +101,10 @@ def _table(worst, repeats):
           found, method='gaussian')),
       ('box voting', vote_boxes)):
     _measure(name, run, repeats)
-  cells = box_masks.BoxMasks(masks, boxes, _SIZE)
-  windows = cells.windows()
-  voted = dataclasses.replace(found[best], masks=vote_masks(cells))
+  voted = dataclasses.replace(found[best], masks=vote_masks())
   _measure('tightening', lambda: voting.tighten(voted), repeats)
-  # Written, not only promised: fresh zeros have no memory yet.
-  images = image_masks.ImageMasks(windows.images() | False)
-  for name, candidates in (('[N, 28, 28]', cells), ('windows', windows),
-                           ('[N, 800, 1200]', images)):
-    _measure(f'mask voting, {name}', functools.partial(
-        vote_masks, candidates), repeats)
-    _measure(f'box and mask voting, {name}, to full images',
-             functools.partial(vote_all, candidates), repeats)
+  _measure('mask voting', vote_masks, repeats)
+  _measure('box and mask voting, to full images', vote_all, repeats)
 
 
 def main():

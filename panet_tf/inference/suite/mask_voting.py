@@ -16,41 +16,34 @@ from pycocotools import mask as mask_utils
 from scipy import sparse
 
 from panet_tf.inference.suite import voting
-from panet_tf.structures import box_masks
 from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
 
-# A mean so little below the threshold has reached it: weights are rounded, and
-# a tie, say of two masks with one score, must not hang on that.
+# A mean so little below 0.5 has reached it: weights are rounded, and a tie, say
+# of two masks with one score, must not hang on that.
 _ROUNDING = 1e-6
 
 
 def mask_voting(found: detections.Detections, kept: np.ndarray, *,
-                iou_threshold: float = 0.5, mask_threshold: float = 0.5
-                ) -> mask_windows.MaskWindows:
+                iou_threshold: float = 0.5) -> mask_windows.MaskWindows:
   """Replaces masks by the mean of those that overlap them.
 
   The voters of a detection are itself and all of its class whose binary mask
   has an IoU of at least iou_threshold with its own, in pixels of the image.
 
   Args:
-    found: N detections with masks, probabilities at the pixels what
+    found: N detections with `BoxMasks`, probabilities at the pixels what
       `paste_masks.paste_mask` defines. Their scores are the weights: voters
       that all have 0 leave a mask as it is.
     kept: [K] int, the detections to vote for.
     iou_threshold: least IoU of a voter.
-    mask_threshold: above 0, least probability, and least mean, that counts as
-      inside. Means are accurate to about 1e-6, and so much below is inside.
 
   Returns:
     masks [K], in the order of kept. Windows may be wider than their masks.
   """
   scores, kept = found.scores.astype(np.float64), np.asarray(kept, np.int64)
-  masks = found.known_masks
-  candidates = (
-      _Samples(masks, mask_threshold) if isinstance(masks, box_masks.BoxMasks)
-      else _Windows(masks.windows()))
+  candidates = _Candidates(found.known_masks)
   corners, crops = np.zeros([len(kept), 2], np.int64), []
   for number, voters in enumerate(
       _voters(candidates, found.labels, kept, iou_threshold)):
@@ -61,52 +54,24 @@ def mask_voting(found: detections.Detections, kept: np.ndarray, *,
     if not weights.any():
       voters, weights = kept[[number]], np.ones(1)
     corners[number], mean = candidates.mean(voters, weights / weights.sum())
-    crops.append(mean >= mask_threshold - _ROUNDING)
+    crops.append(mean >= 0.5 - _ROUNDING)
   return mask_windows.MaskWindows(corners, crops, found.image_size)
 
 
-class _Windows:
-  """Binary masks that vote.
+class _Candidates:
+  """Probabilities in the frames of their boxes, sampled where they vote.
 
   Attributes:
-    areas: [N] int64, pixels.
+    areas: [N] int64, pixels of the binary masks.
     windows: [N, 4] int64, the pixels that a mask may have: y1, x1, y2, x2.
   """
 
   def __init__(self, masks):
-    self._masks = masks
-    self.windows, self.areas = masks.extents(), masks.areas()
-
-  def ious(self, own, others):
-    """IoU of one mask with others [n]: [n]."""
-    shared = []
-    for other in others:
-      both = np.concatenate([
-          np.maximum(self.windows[own], self.windows[other])[:2],
-          np.minimum(self.windows[own], self.windows[other])[2:]])
-      shared.append(np.count_nonzero(
-          self._masks.cut(own, both) & self._masks.cut(other, both)))
-    return shared / (self.areas[own] + self.areas[others] - shared)
-
-  def mean(self, voters, weights):
-    """Weighted mean over the voters' windows: its corner [2], and [h, w]."""
-    y1, x1, y2, x2 = _covered(self.windows[voters])
-    mean = np.zeros([y2 - y1, x2 - x1])
-    for voter, weight in zip(voters, weights, strict=True):
-      top, left, bottom, right = self.windows[voter] - [y1, x1, y1, x1]
-      mean[top:bottom, left:right] += weight * self._masks.crops[voter]
-    return (y1, x1), mean
-
-
-class _Samples:
-  """Probabilities in the frames of their boxes that vote; as `_Windows`."""
-
-  def __init__(self, masks, threshold):
     # What neither has pixels nor can be sampled: `paste_mask` has none either.
     cells, self._boxes = paste_masks.sampled(masks.probabilities, masks.boxes)
     height, width = masks.image_size
     self._rles: Any = paste_masks.encode_masks(
-        cells, self._boxes, height, width, threshold)
+        cells, self._boxes, height, width)
     # Cells of a column side by side: they are gathered by column.
     self._columns = np.ascontiguousarray(cells.transpose(0, 2, 1))
     # Pixels with their centre in [low, high).
@@ -118,13 +83,16 @@ class _Samples:
         for i in range(0, len(cells), 255)] + [[]]).astype(np.int64)
 
   def ious(self, own, others):
+    """IoU of one mask with others [n]: [n]."""
     if not len(others):
       return np.zeros(0)
     return mask_utils.iou([self._rles[own]], [self._rles[i] for i in others],
                           [0] * len(others))[0]
 
   def mean(self, voters, weights):
-    y1, x1, y2, x2 = _covered(self.windows[voters])
+    """Weighted mean over the voters' windows: its corner [2], and [h, w]."""
+    windows = self.windows[voters]
+    (y1, x1), (y2, x2) = windows[:, :2].min(0), windows[:, 2:].max(0)
     count, num_columns, num_rows = self._columns[voters].shape
     cell, after, share = self._cells(voters, 1, np.arange(x1, x2), num_columns)
     share *= weights.astype(np.float32)[:, np.newaxis, np.newaxis]
@@ -175,7 +143,3 @@ def _voters(candidates, classes, kept, iou_threshold):
     ious = candidates.ious(own, others)
     yield np.union1d(others[voting.may_vote(ious, iou_threshold)], own)
 
-
-def _covered(windows):
-  """The window of several."""
-  return np.concatenate([windows[:, :2].min(0), windows[:, 2:].max(0)])

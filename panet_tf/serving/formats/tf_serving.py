@@ -6,8 +6,10 @@ of models; how requests of several clients are put together in a batch.
 """
 
 from collections.abc import Mapping
+from importlib import resources
 import io
 import os
+import string
 from typing import Any
 
 import numpy as np
@@ -19,33 +21,6 @@ from panet_tf.data import tfrecord_file
 
 MODEL = 'panet'  # Its name in a URL, and of its folder in the container.
 WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
-
-# Text protos ModelServerConfig and BatchingParameters.
-_MODELS_CONFIG = f"""\
-# Start: tensorflow_model_server --model_config_file=<this file>
-# The folder is the container's; in it is a folder for each version.
-model_config_list {{
-  config {{
-    name: "{MODEL}"
-    base_path: "/models/{MODEL}"
-    model_platform: "tensorflow"
-  }}
-}}
-"""
-_BATCHING = """\
-# Start: tensorflow_model_server --enable_batching \
---batching_parameters_file=<this file>
-# Requests of several clients run together, by signature. All of them fail if
-# one image does not decode.
-max_batch_size {{ value: {max_batch_size} }}  # Memory grows with it.
-{allowed}batch_timeout_micros {{ value: 10000 }}  # What an image waits.
-num_batch_threads {{ value: 1 }}  # One batch alone uses every core, or the GPU.
-max_enqueued_batches {{ value: 64 }}  # More get "unavailable", 503.
-# Padding would change detections: the model takes it for part of the image.
-# Hence tensors (signature image_tensor) of different sizes do not share a batch
-# and are refused where they meet; encoded images (image_bytes) may have any.
-pad_variable_length_inputs: false
-"""
 
 
 def warmup_requests(image: np.ndarray,
@@ -95,15 +70,18 @@ def write_warmup(folder: str, requests: Mapping[str, Any]):
 def write_configs(folder: str, batch_size: int | None = None):
   """Writes models.config and batching_parameters.txt.
 
+  They are text protos, ModelServerConfig and BatchingParameters, filled in from
+  the files of these names beside this one.
+
   Args:
     folder: that gets the files.
     batch_size: of the export. Where it is fixed the server fills every batch
       up to it, so that clients may send single images; None has up to 4.
   """
-  allowed = f'allowed_batch_sizes: {batch_size}\n' if batch_size else ''
-  for name, text in (
-      ('models.config', _MODELS_CONFIG),
-      ('batching_parameters.txt', _BATCHING.format(
-          max_batch_size=batch_size or 4, allowed=allowed))):
+  fields = {
+      'model': MODEL, 'max_batch_size': batch_size or 4,
+      'allowed': f'allowed_batch_sizes: {batch_size}\n' if batch_size else ''}
+  for name in ('models.config', 'batching_parameters.txt'):
+    text = (resources.files(__package__) / name).read_text('utf-8')
     with open(os.path.join(folder, name), 'w', encoding='utf-8') as f:
-      f.write(text)
+      f.write(string.Template(text).substitute(fields))

@@ -6,7 +6,6 @@ import pytest
 from panet_tf.inference.suite import mask_voting
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 
 pytestmark = pytest.mark.filterwarnings('error')
@@ -15,15 +14,21 @@ _SIZE = _HEIGHT, _WIDTH = 24, 31
 
 
 def _vote(boxes, scores, classes, masks, kept, size=_SIZE, **options):
-  """Full images of the voted masks; `masks` are probabilities, or `Masks`."""
-  if isinstance(masks, np.ndarray):
-    masks = box_masks.BoxMasks(masks, boxes, size)
+  """Full images of the voted masks, of probabilities."""
+  masks = box_masks.BoxMasks(masks, boxes, size)
   voted = mask_voting.mask_voting(
       detections.Detections(boxes, np.asarray(scores),
                             np.asarray(classes, np.int64), size, masks),
       kept, **options)
   assert isinstance(voted, mask_windows.MaskWindows)
   return voted.images()
+
+
+def _vote_drawn(scores, classes, images, kept, **options):
+  """`_vote` of images [N, H, W] bool: the box of each has a cell per pixel."""
+  boxes = np.tile([0, 0, *images.shape[1:]], (len(images), 1))
+  return _vote(boxes, scores, classes, images.astype(np.float32), kept,
+               images.shape[1:], **options)
 
 
 def _pasted(masks, boxes):
@@ -83,7 +88,6 @@ def _random(seed, count=24, size=5):
 # Rows of 4 pixels: `a` has 4 columns, `b` 3, `c` 2.
 _A, _B, _C = (np.arange(6) < columns for columns in (4, 3, 2))
 _DRAWN = np.stack([np.tile(row, (4, 1)) for row in (_A, _B, _C)])
-_DRAWN_SIZE = 4, 6
 
 
 @pytest.mark.parametrize('scores, classes, iou_threshold, wanted', [
@@ -98,11 +102,8 @@ _DRAWN_SIZE = 4, 6
     ([0.0] * 3, [1, 1, 1], 0.5, _A),         # No weights: it stays.
 ])
 def test_votes_of_drawn_masks(scores, classes, iou_threshold, wanted):
-  images = image_masks.ImageMasks(_DRAWN)
-  for masks in (images, images.windows()):
-    voted = _vote(np.zeros([3, 4]), scores, classes, masks, [0], _DRAWN_SIZE,
-                  iou_threshold=iou_threshold)
-    np.testing.assert_array_equal(voted, [np.tile(wanted, (4, 1))])
+  voted = _vote_drawn(scores, classes, _DRAWN, [0], iou_threshold=iou_threshold)
+  np.testing.assert_array_equal(voted, [np.tile(wanted, (4, 1))])
 
 
 def test_probabilities_are_averaged_before_they_are_cut():
@@ -113,19 +114,10 @@ def test_probabilities_are_averaged_before_they_are_cut():
   wanted = np.zeros([_HEIGHT, _WIDTH], bool)
   wanted[1, 2:4] = True
   np.testing.assert_array_equal(voted, [wanted] * 2)
-  # At 0.34 each keeps its own: their IoU is 1 / 3. At 0.45 of 0.45, too.
+  # At 0.34 each keeps its own: their IoU is 1 / 3.
   alone = _vote(boxes, [0.3, 0.3], [1, 1], masks, [0], iou_threshold=0.34)
   np.testing.assert_array_equal(
       alone[0, 1:3, 2:4], [[True, False], [True, False]])
-  lower = _vote(boxes, [0.3, 0.3], [1, 1], masks, [0], iou_threshold=0.33,
-                mask_threshold=0.45)
-  np.testing.assert_array_equal(
-      lower[0, 1:3, 2:4], [[True, True], [True, False]])
-  # At 0.35 the first has three pixels, and with them an IoU of 2 / 3.
-  more = _vote(boxes, [0.3, 0.3], [1, 1], masks, [1], iou_threshold=0.66,
-               mask_threshold=0.35)
-  np.testing.assert_array_equal(
-      more[0, 1:3, 2:4], [[True, True], [True, False]])
 
 
 def test_beyond_its_box_a_mask_votes_for_nothing():
@@ -158,16 +150,13 @@ def test_probabilities_equal_the_slow_twin(seed, iou_threshold):
 @pytest.mark.parametrize('seed', range(4))
 def test_binary_masks_equal_the_slow_twin(seed, iou_threshold):
   boxes, scores, classes, masks = _random(seed)
-  tight = _pasted(masks, boxes)
-  images = tight.images()
+  images = _pasted(masks, boxes).images()
   # One that does not overlap has an IoU of 0, and no vote for that.
   means = _slow_means(scores, classes, images, range(24),
                       max(iou_threshold, 1e-9))
-  loose = mask_windows.MaskWindows(np.zeros([24, 2]), list(images), _SIZE)
-  for kind in (image_masks.ImageMasks(images), tight, loose):
-    voted = _vote(boxes, scores, classes, kind, np.arange(24),
-                  iou_threshold=iou_threshold)
-    np.testing.assert_array_equal(voted, means >= 0.5)
+  voted = _vote_drawn(scores, classes, images, np.arange(24),
+                      iou_threshold=iou_threshold)
+  np.testing.assert_array_equal(voted, means >= 0.5)
   assert (voted != images).any()
 
 
@@ -186,8 +175,7 @@ def test_equal_scores_tie_whatever_they_are():
   masks[:, :, :3] = True
   masks[:5, :, 3] = True
   for score in (0.1, 0.3, 0.7):
-    voted = _vote(np.zeros([10, 4]), np.full(10, score), np.ones(10),
-                  image_masks.ImageMasks(masks), [0, 9], _DRAWN_SIZE)
+    voted = _vote_drawn(np.full(10, score), np.ones(10), masks, [0, 9])
     np.testing.assert_array_equal(voted, masks[[0, 0]])
 
 
@@ -208,9 +196,6 @@ def test_an_empty_mask_stays_empty():
       np.float32([[0, 0, 9, 9]] * 2), [0.9, 0.8], [1, 1], masks, [0]).any()
 
 
-@pytest.mark.parametrize('masks', [
-    np.zeros([0, 28, 28], np.float32),
-    image_masks.ImageMasks(np.zeros([0, _HEIGHT, _WIDTH], bool)),
-    mask_windows.MaskWindows(np.zeros([0, 2]), [], _SIZE)])
-def test_nothing_gives_nothing(masks):
+def test_nothing_gives_nothing():
+  masks = np.zeros([0, 28, 28], np.float32)
   assert not len(_vote(np.zeros([0, 4]), [], [], masks, []))
