@@ -1,6 +1,6 @@
 """A video with what was found drawn on every frame."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import contextlib
 import os
 from typing import Any
@@ -17,21 +17,33 @@ from panet_tf.structures import rle_masks
 
 
 class AnnotatedVideo:
-  """Draws frames into an MP4 file, see `written`.
+  """Frames drawn into an MP4 file; a context manager: whole, or not at all.
 
-  Attributes:
-    num_frames: that were written.
+  OpenCV writes even sides: of an odd one the last row or column is cut.
   """
 
   def __init__(self, path: str, rate: float,
                categories: Sequence[dict[str, Any]], score_threshold: float):
-    """Writes nothing yet; the arguments are those of `written`."""
-    self._path, self._rate = path, rate
+    """Writes nothing yet.
+
+    Args:
+      path: NAME.mp4. Without a single frame, nothing is written.
+      rate: frames per second.
+      categories: {'label', 'id', 'name'} of each class.
+      score_threshold: detections below it are not drawn.
+    """
+    # One name, so that a run that goes on writes over what a killed one left;
+    # the ending tells OpenCV the format.
+    self._path, self._temporary, self._rate = path, f'{path}.tmp.mp4', rate
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
     self._score_threshold = score_threshold
     self._writer = self._picture = None
-    self._lost = self.num_frames = 0
+    self._lost = self._num_frames = 0
+
+  def __enter__(self) -> 'AnnotatedVideo':
+    """Itself."""
+    return self
 
   def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
     """Draws the next frame.
@@ -56,7 +68,7 @@ class AnnotatedVideo:
       self._writer.write(self._picture)
     self._picture = np.ascontiguousarray(picture[:, :, ::-1])
     self._writer.write(self._picture)
-    self.num_frames += self._lost + 1
+    self._num_frames += self._lost + 1
     self._lost = 0
 
   def add_lost(self):
@@ -85,67 +97,40 @@ class AnnotatedVideo:
            for r in results], (height, width))
     except ValueError as e:
       raise errors.InputError(
-          f'{self._path}: a mask of an earlier run {e}') from e
+          f'{self._temporary}: a mask of an earlier run {e}') from e
 
   def _open(self, picture):
     height, width = picture.shape[:2]
     self._picture = np.zeros_like(picture)
     with frames.silent_opencv():
       self._writer = cv2.VideoWriter(
-          self._path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*'mp4v'),
+          self._temporary, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*'mp4v'),
           self._rate, (width, height))
     if not self._writer.isOpened():
       raise errors.InputError(
-          f'{self._path}: a video of {width}x{height} pixels and '
+          f'{self._temporary}: a video of {width}x{height} pixels and '
           f'{self._rate:g} frames/s cannot be written here; --max_pictures 0 '
           'draws none')
 
-  def close(self):
-    """Writes the end of the file, if it has a beginning."""
-    if self._writer is not None:
-      self._writer.release()
+  def __exit__(self, kind, *unused):
+    """Moves the video to its place, if nothing failed and it is all there."""
+    try:
+      if self._writer is not None:
+        self._writer.release()
+        if kind is None:
+          self._move()
+    finally:
+      with contextlib.suppress(OSError):
+        os.remove(self._temporary)
 
-
-@contextlib.contextmanager
-def written(path: str, rate: float, categories: Sequence[dict[str, Any]],
-            score_threshold: float) -> Iterator[AnnotatedVideo]:
-  """Yields a video to draw; in the end it is at `path`, whole.
-
-  OpenCV writes even sides: of an odd one the last row or column is cut.
-
-  Args:
-    path: NAME.mp4. Without a single frame, nothing is written.
-    rate: frames per second.
-    categories: {'label', 'id', 'name'} of each class.
-    score_threshold: detections below it are not drawn.
-
-  Raises:
-    InputError: the file cannot be written.
-  """
-  # One name, so that a run that goes on writes over what a killed one left;
-  # the ending tells OpenCV the format.
-  temporary = f'{path}.tmp.mp4'
-  video = AnnotatedVideo(temporary, rate, categories, score_threshold)
-  try:
-    yield video
-    video.close()
-    if video.num_frames:
-      _move(temporary, path, video.num_frames)
-  finally:
-    video.close()
-    with contextlib.suppress(OSError):
-      os.remove(temporary)
-
-
-def _move(temporary, path, num_frames):
-  """Moves a video to its place, if it is all there."""
-  found = frames.num_announced(temporary)
-  if found != num_frames:  # OpenCV does not say so when it writes.
-    raise errors.InputError(
-        f'{path}: {found} of {num_frames} frames could be written; is there '
-        'room on the disk?')
-  try:
-    os.replace(temporary, path)
-  except OSError as e:
-    raise errors.InputError(f'{path}: {e.strerror}; expected a file that can '
-                            'be written') from e
+  def _move(self):
+    found = frames.num_announced(self._temporary)
+    if found != self._num_frames:  # OpenCV does not say so when it writes.
+      raise errors.InputError(
+          f'{self._path}: {found} of {self._num_frames} frames could be '
+          'written; is there room on the disk?')
+    try:
+      os.replace(self._temporary, self._path)
+    except OSError as e:
+      raise errors.InputError(f'{self._path}: {e.strerror}; expected a file '
+                              'that can be written') from e

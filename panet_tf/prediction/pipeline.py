@@ -123,7 +123,7 @@ class PredictionRun:
       except errors.InputError as e:
         self._append([{'image_id': name, 'error': str(e)}, {'video': name}])
         return
-      drawn = stack.enter_context(annotated_video.written(
+      drawn = stack.enter_context(annotated_video.AnnotatedVideo(
           self._pictures[path], video.rate, self._detector.categories,
           self._score_threshold)) if path in self._pictures else None
       # One thread, as one frame comes after the other.

@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 from panet_tf import errors
+from panet_tf.configs import checks
 from panet_tf.configs import panet as panet_config
 from panet_tf.serving.formats import tensorrt
 from panet_tf.serving.formats import tflite
@@ -42,10 +43,7 @@ class Options:
 
   def check(self):
     """Raises InputError for options that do not go together."""
-    if self.format not in FORMATS:
-      raise errors.InputError(
-          f'--format is {self.format!r}; it must be one of '
-          f'{", ".join(FORMATS)}')
+    checks.one_of('--format', self.format, FORMATS)
     if self.format == 'tftrt':
       raise errors.InputError(
           '--format=tftrt: TensorFlow has no TensorRT after 2.17; export '

@@ -108,18 +108,25 @@ def _verify(reference, written, images, folder, checkpoint, experiment,
 
 
 @contextlib.contextmanager
+def _writing(export_dir):
+  """InputError for what the disk refuses."""
+  try:
+    yield
+  except OSError as e:
+    raise errors.InputError(
+        f'--export_dir {export_dir}: {e.strerror}; expected a folder that can '
+        'be written') from e
+
+
+@contextlib.contextmanager
 def _scratch(export_dir):
   """A temporary folder on the same disk, gone in the end."""
   # Inside, if it exists: it may be all of a disk, and servers look at numbers.
   inside = os.path.isdir(export_dir)
   parent = export_dir if inside else os.path.dirname(export_dir)
-  try:
+  with _writing(export_dir):
     os.makedirs(parent, exist_ok=True)
     folder = tempfile.mkdtemp('.tmp', 'export.', parent)
-  except OSError as e:
-    raise errors.InputError(
-        f'--export_dir {export_dir}: {e.strerror}; expected a folder that can '
-        'be written') from e
   try:
     os.chmod(folder, 0o755)  # A server runs as another user.
     yield folder
@@ -129,7 +136,7 @@ def _scratch(export_dir):
 
 def _move(folder, export_dir):
   """The model first: a server takes up a version as soon as it is there."""
-  try:
+  with _writing(export_dir):
     os.makedirs(export_dir, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
       os.remove(os.path.join(export_dir, REPORT))  # It was of another export.
@@ -137,7 +144,3 @@ def _move(folder, export_dir):
         name == REPORT, '.' in name and not name.startswith('model.')))
     for name in names:
       os.rename(os.path.join(folder, name), os.path.join(export_dir, name))
-  except OSError as e:
-    raise errors.InputError(
-        f'--export_dir {export_dir}: {e.strerror}; expected a folder that can '
-        'be written') from e

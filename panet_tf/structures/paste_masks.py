@@ -61,7 +61,7 @@ def encode_masks(masks, boxes, height, width, threshold=0.5):
   for i in range(0, len(masks), _CHUNK):
     chunk = masks[i:i + _CHUNK], boxes[i:i + _CHUNK]
     runs = _ones(*chunk, height, width, threshold)
-    rles += _encode(*runs, len(chunk[0]), height, width)
+    rles += encode_runs(*runs, len(chunk[0]), height, width)
   return rles
 
 
@@ -79,13 +79,10 @@ def encode_runs(starts, ends, owner, num_masks, height, width):
   Returns:
     As `encode_masks`.
   """
-  return _encode(*_joined(starts, ends, owner), num_masks, height, width)
-
-
-def _encode(starts, ends, owner, num_masks, height, width):
-  size = [int(height), int(width)]
   if not num_masks:
     return []
+  starts, ends, owner = _joined(starts, ends, owner)
+  size = [int(height), int(width)]
   runs: Any = [{'size': size, 'counts': counts} for counts in _counts(
       starts, ends, owner, num_masks, height * width)]
   rles: Any = mask_utils.frPyObjects(runs, *size)

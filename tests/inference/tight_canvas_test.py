@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from panet_tf import errors
+from panet_tf.configs import inference as inference_config
 from panet_tf.configs import panet
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import views
@@ -34,7 +35,7 @@ def test_a_copy_at_the_models_own_scale_gets_it_too():
   rule = preprocessing.Preprocessing(
       canvas=(128, 128), fit=(128, 128), short_edge=None, long_edge=None,
       mean=(0, 0, 0), stddev=(1, 1, 1), pad_to=32)
-  view, = views.Augmentation().views((100, 40), rule)
+  view, = views.views(inference_config.Inference(), (100, 40), rule)
   assert view.canvas == (128, 64)
 
 

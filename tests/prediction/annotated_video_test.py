@@ -21,7 +21,7 @@ def _frame(value=40, size=(496, 560)):
 
 
 def _written(tmp_path, score_threshold=0.5):
-  return annotated_video.written(
+  return annotated_video.AnnotatedVideo(
       str(tmp_path / 'a.mp4'), 12.5, _CATEGORIES, score_threshold)
 
 

@@ -97,7 +97,7 @@ def test_frames_are_rgb(tmp_path):
   results = [{'category_id': 1, 'score': 1.0, 'bbox': [0, 0, 1, 1]}]
   red = np.zeros([400, 400, 3], np.uint8)
   red[..., 0] = 200
-  with annotated_video.written(
+  with annotated_video.AnnotatedVideo(
       str(tmp_path / 'a.mp4'), 5, [{'id': 1, 'label': 1, 'name': 'x'}],
       2.0) as drawn:
     drawn.add(red, results)

@@ -112,14 +112,7 @@ class LiteRTPredictor(_Exported):
   """A .tflite file in LiteRT, on all cores."""
 
   def __init__(self, path: str):
-    """Opens a model.
-
-    Args:
-      path: .tflite file that export.py wrote.
-
-    Raises:
-      InputError: it is not, or ai-edge-litert is not installed.
-    """
+    """Opens a file; InputError if it is none of export.py's, or no LiteRT."""
     info = export_files.info_of_tflite(path)
     litert = _import('ai_edge_litert.interpreter', 'ai-edge-litert')
     with export_files.failing(path, 'not a .tflite model'):
@@ -138,14 +131,7 @@ class OnnxPredictor(_Exported):
   """An .onnx file in ONNX Runtime, on the GPU if that is its GPU build."""
 
   def __init__(self, path: str):
-    """Opens a model.
-
-    Args:
-      path: .onnx file that export.py wrote.
-
-    Raises:
-      InputError: it is not, or onnxruntime is not installed.
-    """
+    """Opens a file; InputError if it is none of export.py's, or no runtime."""
     export_files.check_file(path)
     runtime = _import('onnxruntime', '"panet_tf[onnx]"')
     options = runtime.SessionOptions()
@@ -175,13 +161,9 @@ class SavedModelPredictor(_Exported):
   """A SavedModel in TensorFlow; Model Garden is not needed."""
 
   def __init__(self, folder: str):
-    """Opens a model. TensorFlow runs what it says: open none you mistrust.
+    """Opens a folder; InputError if it is no SavedModel of export.py's.
 
-    Args:
-      folder: SavedModel that export.py wrote: saved_model.pb and others.
-
-    Raises:
-      InputError: it is not.
+    TensorFlow runs what it says: open none you mistrust.
     """
     info = export_files.info_of_saved_model(folder)
     tf = _import('tensorflow', 'tensorflow')

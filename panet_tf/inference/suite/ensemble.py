@@ -66,9 +66,6 @@ class Ensemble(detector.Detector):
     self._options = base.inference
     self.categories = members[0].categories
     self._legacy_masks = base.model.legacy_boxes
-    self._augmentation = views_lib.Augmentation(
-        tuple(self._options.scales), self._options.long_edge,
-        self._options.flip)
     self._thresholds = {
         'iou_threshold': base.model.detection_generator.nms_iou_threshold,
         'score_threshold':
@@ -116,7 +113,7 @@ class Ensemble(detector.Detector):
     for number, image in enumerate(images):
       seen = set()
       for copy, of_members in enumerate(zip(*(
-          self._augmentation.views(image.shape[:2], rule)
+          views_lib.views(self._options, image.shape[:2], rule)
           for rule in self._rules), strict=True)):
         # Where the long edge makes one copy of two scales, it is taken once.
         if of_members[0] not in seen:

@@ -5,11 +5,11 @@ other ranges from 600 to 1,200 with step 200. Only 4 scales are used", and
 horizontal flips.
 """
 
-from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 
+from panet_tf.configs import inference as inference_config
 from panet_tf.inference import preprocessing
 
 _LARGEST_FACTOR = 10  # Scales beyond it are edges in pixels.
@@ -64,54 +64,43 @@ class View:
     return np.stack([y1, width - x2, y2, width - x1], -1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-  """Which copies are made; see `configs.inference.Inference`.
+def views(options: inference_config.Inference, image_size: tuple[int, int],
+          rule: preprocessing.Preprocessing) -> list[View]:
+  """Views of an image: each scale, then each scale mirrored.
 
-  Attributes:
-    scales: factors of the model's own scale, or shorter edges.
-    long_edge: of copies that are scaled by their shorter edge.
-    flip: each copy once more, mirrored.
+  A view at the model's own scale has the model's own canvas. Others have a
+  canvas as small as the image allows.
+
+  Args:
+    options: its scales, long edge and flip.
+    image_size: height and width.
+    rule: how the model sees an image without augmentation.
   """
-  scales: Sequence[float] = ()
-  long_edge: int = 1400
-  flip: bool = False
+  made = []
+  for scale in options.scales or (1.0,):
+    scale = _scale(image_size, rule, scale, options.long_edge)
+    size = _scaled(image_size, scale)
+    own = _scaled(image_size, rule.scale(*image_size))
+    canvas = (rule.canvas
+              if np.array_equal(size, own) and not rule.pad_to
+              else tuple(_canvas_edge(edge, rule.pad_to) for edge in size))
+    # As `image_scaling.resize_to_canvas` says it, in float32.
+    made.append(View(tuple(image_size), scale, canvas, False,
+                     tuple(rule.factors(image_size, scale))))
+  return made + [dataclasses.replace(view, flip=True)
+                 for view in made * options.flip]
 
-  def views(self, image_size: tuple[int, int],
-            rule: preprocessing.Preprocessing) -> list[View]:
-    """Views of an image: each scale, then each scale mirrored.
 
-    A view at the model's own scale has the model's own canvas. Others have a
-    canvas as small as the image allows.
-
-    Args:
-      image_size: height and width.
-      rule: how the model sees an image without augmentation.
-    """
-    made = []
-    for scale in self.scales or (1.0,):
-      scale = self._scale(image_size, rule, scale)
-      size = _scaled(image_size, scale)
-      own = _scaled(image_size, rule.scale(*image_size))
-      canvas = (rule.canvas
-                if np.array_equal(size, own) and not rule.pad_to
-                else tuple(_canvas_edge(edge, rule.pad_to) for edge in size))
-      # As `image_scaling.resize_to_canvas` says it, in float32.
-      made.append(View(tuple(image_size), scale, canvas, False,
-                       tuple(rule.factors(image_size, scale))))
-    return made + [dataclasses.replace(view, flip=True)
-                   for view in made * self.flip]
-
-  def _scale(self, image_size, rule, scale):
-    own = rule.scale(*image_size)
-    if scale <= _LARGEST_FACTOR:
-      return np.float32(own * np.float32(scale))
-    size = np.float32(image_size)
-    scale = np.minimum(np.float32(scale) / size.min(),
-                       np.float32(self.long_edge) / size.max())
-    # The same size as the model's own is the same copy.
-    return own if np.array_equal(
-        _scaled(image_size, scale), _scaled(image_size, own)) else scale
+def _scale(image_size, rule, scale, long_edge):
+  own = rule.scale(*image_size)
+  if scale <= _LARGEST_FACTOR:
+    return np.float32(own * np.float32(scale))
+  size = np.float32(image_size)
+  scale = np.minimum(np.float32(scale) / size.min(),
+                     np.float32(long_edge) / size.max())
+  # The same size as the model's own is the same copy.
+  return own if np.array_equal(
+      _scaled(image_size, scale), _scaled(image_size, own)) else scale
 
 
 def _scaled(image_size, scale):

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from panet_tf import errors
+from panet_tf.configs import checks
 from panet_tf.inference.exported import model_info
 from panet_tf.ops import full_image_masks as full_image_masks_lib
 from panet_tf.serving import export_module
@@ -46,10 +46,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   Raises:
     InputError: an unknown input_type.
   """
-  if input_type not in (*INPUT_TYPES, NETWORK_INPUT):
-    raise errors.InputError(
-        f'--input_type is {input_type!r}; it must be one of '
-        f'{", ".join((*INPUT_TYPES, NETWORK_INPUT))}')
+  checks.one_of('--input_type', input_type, (*INPUT_TYPES, NETWORK_INPUT))
   functions = _Signatures(module, info.full_image_masks)
   specs = {
       'image_tensor': [

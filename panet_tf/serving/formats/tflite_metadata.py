@@ -8,6 +8,7 @@ takes two, its type and its value.
 """
 
 import io
+import os
 from typing import Any
 import zipfile
 
@@ -16,6 +17,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 import flatbuffers
 import numpy as np
 
+from panet_tf import files
 from panet_tf.inference.exported import model_info
 
 ENTRY = 'TFLITE_METADATA'
@@ -28,18 +30,8 @@ _LABELS_FILE = {0: model_info.LABELS, 2: _DESCRIPTION_FILE,
                 1: 'Names of the classes, that of label 1 first.'}
 _INFO_FILE = {0: model_info.FILE, 2: _DESCRIPTION_FILE,
               1: 'Category ids and names, and the preprocessing, as JSON.'}
-_DESCRIPTIONS = {
-    'inputs': 'RGB image, resized, normalised and padded with 0 at the bottom '
-              'and on the right.',
-    'image_info': 'Rows of height and width: of the original image, of its '
-                  'visible part in `inputs`, scale, 0.',
-    'detection_boxes': 'y1, x1, y2, x2 in pixels of the original image.',
-    'detection_boxes_normalized': 'y1, x1, y2, x2 in 0..1 of the image.',
-    'detection_scores': 'Best first, 0 from num_detections on.',
-    'detection_classes': "The data set's category ids, see panet.json.",
-    'num_detections': 'Rows that are detections.',
-    'detection_masks': 'Probabilities in the frame of each box.',
-}
+_DESCRIPTIONS = files.read_json(  # Of inputs and outputs, by name.
+    os.path.join(os.path.dirname(__file__), 'tflite_tensors.json'))
 
 
 def add_metadata(model: bytes, info: model_info.ModelInfo) -> bytearray:

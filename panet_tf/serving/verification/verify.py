@@ -7,12 +7,14 @@ sides are anything with `detect(image)`, see `inference.predictor`.
 
 from collections.abc import Sequence
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
 import tqdm
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf.serving.verification import matching
 
 _BEST = 20  # Compared in each image where no score reaches the threshold.
@@ -44,26 +46,9 @@ class Tolerance:
   box_pixels: float | None = None
 
 
-# saved_model, tflite and onnx are promises, far above what was measured on the
-# 100 validation images of `panet demo`: scores within 6e-6, boxes within
-# 4e-5 px (2e-3 px on images shrunk 40 times), no mask cell changed. The others
-# have room below the least share that two models kept in 16 images (demo, 54
-# crowded nuclei): fp16 all, default 97.1 and 98.6 %, int8 95.7 and 83.3 %
-# within the figures here. Of 30 kernels set to 0, each in turn, the float kinds
-# and fp16 miss none, default 6 and int8, at 85 %, 10: of those two, look at the
-# AP as well.
-TOLERANCES = {
-    'saved_model': Tolerance(matched=1.0, score=1e-4, box_iou=0.0,
-                             mask_iou=0.999, class_agreement=1.0,
-                             box_pixels=0.05),
-    'tflite': Tolerance(matched=0.99, score=1e-3, box_iou=0.99, mask_iou=0.98),
-    'onnx': Tolerance(matched=0.99, score=1e-3, box_iou=0.99, mask_iou=0.98),
-    'fp16': Tolerance(matched=0.97, score=0.02, box_iou=0.95, mask_iou=0.95),
-    'default': Tolerance(matched=0.93, score=0.1, box_iou=0.8, mask_iou=0.8,
-                         class_agreement=0.95),
-    'int8_full_fp32_io': Tolerance(matched=0.75, score=0.2, box_iou=0.7,
-                                   mask_iou=0.7, class_agreement=0.95),
-}
+# By kind of export.
+TOLERANCES = {kind: Tolerance(**limits) for kind, limits in files.read_yaml(
+    os.path.join(os.path.dirname(__file__), 'tolerances.yaml')).items()}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import yaml
 
 from panet_tf import errors
 from panet_tf import runs as runs_lib
+from panet_tf.configs import inference as inference_config
 from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import open_model
 from panet_tf.inference import preprocessing
@@ -116,8 +117,8 @@ def test_a_mirrored_copy_is_the_mirrored_image(tiny_run, images):
   steps = stages.Stages.from_run(run)
   image = images[2]
   rule = _rule(run)
-  plain, flipped = views_lib.Augmentation(flip=True).views(
-      image.shape[:2], rule)
+  plain, flipped = views_lib.views(
+      inference_config.Inference(flip=True), image.shape[:2], rule)
   found = []
   for view, pixels in ((flipped, image), (plain, image[:, ::-1])):
     features = steps.features(pixels, view)
@@ -145,8 +146,8 @@ def test_two_models_are_the_mean_over_the_firsts_proposals(
   members = [runs_lib.Run.read(run) for run in runs]
   parts = [stages.Stages.from_run(member) for member in members]
   image = images[3]
-  (view,) = views_lib.Augmentation().views(
-      image.shape[:2], _rule(members[0]))
+  (view,) = views_lib.views(
+      inference_config.Inference(), image.shape[:2], _rule(members[0]))
   features = [part.features(image, view) for part in parts]
   proposals = parts[0].propose(features[0])
   classified = [part.classify(f, proposals)
@@ -171,7 +172,8 @@ def test_masks_of_copies_are_averaged(tiny_run, images):
   found = _open(tiny_run, flip=True, scales=[1, 1.5]).detect(image)
   run = runs_lib.Run.read(tiny_run)
   part = stages.Stages.from_run(run)
-  views = views_lib.Augmentation((1, 1.5), flip=True).views(
+  views = views_lib.views(
+      inference_config.Inference(scales=[1, 1.5], flip=True),
       image.shape[:2], _rule(run))
   assert len(views) == 4
   masks = [part.segment(part.features(image, view), found.boxes, found.labels)
@@ -211,8 +213,8 @@ def _suite_by_hand(run, image):
   part = stages.Stages.from_run(member)
   config = member.model_config
   sources, voters, masks = [], [], []
-  for view in views_lib.Augmentation(flip=True).views(
-      image.shape[:2], _rule(member)):
+  for view in views_lib.views(
+      inference_config.Inference(flip=True), image.shape[:2], _rule(member)):
     features = part.features(image, view)
     classified = part.classify(features, part.propose(features))
     threshold = config.detection_generator.pre_nms_score_threshold

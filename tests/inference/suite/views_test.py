@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
+from panet_tf.configs import inference as inference_config
 from panet_tf.inference import preprocessing
 from panet_tf.inference.suite import stages
 from panet_tf.inference.suite import views as views_lib
 from panet_tf.structures import paste_masks
 
-PAPER = views_lib.Augmentation((600, 800, 1000, 1200), 1400, True)
+PAPER = inference_config.Inference(
+    scales=[600, 800, 1000, 1200], long_edge=1400, flip=True)
 
 
 def _rule(canvas=(1024, 1024), fit=None, short_edge=800, long_edge=1000):
@@ -19,19 +21,20 @@ def _rule(canvas=(1024, 1024), fit=None, short_edge=800, long_edge=1000):
 
 
 def test_copies_are_those_of_the_paper():
-  views = PAPER.views((480, 640), _rule())
+  views = views_lib.views(PAPER, (480, 640), _rule())
   assert [view.flip for view in views] == [False] * 4 + [True] * 4
   assert [tuple(view.size) for view in views[:4]] == [
       (600, 800), (800, 1067), (1000, 1333), (1050, 1400)]
   assert [view.canvas for view in views[:4]] == [
       (640, 832), (832, 1152), (1024, 1408), (1152, 1408)]
-  views = PAPER.views((640, 480), _rule())
+  views = views_lib.views(PAPER, (640, 480), _rule())
   assert tuple(views[0].size) == (800, 600) and views[0].canvas == (832, 640)
 
 
 def test_no_copy_is_the_models_own():
   rule = _rule()
-  (view,) = views_lib.Augmentation().views((300, 500), rule)
+  (view,) = views_lib.views(
+      inference_config.Inference(), (300, 500), rule)
   assert view.canvas == (1024, 1024) and not view.flip
   assert view.scale == rule.scale(300, 500) == np.float32(2.0)
 
@@ -39,15 +42,17 @@ def test_no_copy_is_the_models_own():
 @pytest.mark.parametrize('scale', [1.0, 600])
 def test_a_copy_at_the_models_own_scale_is_the_models_own(scale):
   rule = _rule(canvas=(1024, 1024))
-  (own,) = views_lib.Augmentation().views((300, 500), rule)
-  (view,) = views_lib.Augmentation((scale,), 1000).views(
-      (300, 500), rule)
+  (own,) = views_lib.views(
+      inference_config.Inference(), (300, 500), rule)
+  (view,) = views_lib.views(inference_config.Inference(
+      scales=[scale], long_edge=1000), (300, 500), rule)
   assert view == own
 
 
 def test_factors_are_of_the_models_own_scale():
-  views = views_lib.Augmentation((0.5, 1.0, 1.5)).views(
-      (100, 200), _rule(canvas=(256, 256), fit=(256, 256)))
+  views = views_lib.views(
+      inference_config.Inference(scales=[0.5, 1.0, 1.5]), (100, 200),
+      _rule(canvas=(256, 256), fit=(256, 256)))
   assert [tuple(view.size) for view in views] == [
       (64, 128), (128, 256), (192, 384)]
   assert [view.canvas for view in views] == [(64, 128), (256, 256), (192, 384)]
@@ -60,7 +65,7 @@ def test_a_box_comes_back_from_every_copy(image_size):
   low = rng.uniform(0, 0.7, [200, 2]) * image_size
   boxes = np.float32(np.concatenate(
       [low, low + rng.uniform(0.01, 0.3, [200, 2]) * image_size], 1))
-  for view in PAPER.views(image_size, _rule()):
+  for view in views_lib.views(PAPER, image_size, _rule()):
     there = np.float32(view.boxes_to_view(boxes))
     assert np.all(there[:, 2:] > there[:, :2])
     back = view.boxes_to_image(there)
@@ -81,8 +86,8 @@ def test_a_mask_comes_back_from_every_copy(flip, scale):
   for row in range(40, 180):
     inside[row, 60:60 + 210 * (row - 39) // 140] = True
   rule = _rule(canvas=(256, 320), fit=image_size)
-  views = views_lib.Augmentation((scale,), flip=True).views(
-      image_size, rule)
+  views = views_lib.views(
+      inference_config.Inference(scales=[scale], flip=True), image_size, rule)
   view = views[flip]
   assert view.flip == flip
   drawn = np.repeat(255 * inside[..., np.newaxis].astype(np.uint8), 3, 2)
@@ -120,8 +125,8 @@ def _bilinear(places, size):
 
 
 def test_masks_of_a_mirrored_copy_are_mirrored():
-  views = views_lib.Augmentation(flip=True).views(
-      (64, 64), _rule())
+  views = views_lib.views(
+      inference_config.Inference(flip=True), (64, 64), _rule())
   masks = np.arange(24.).reshape(2, 3, 4)
   np.testing.assert_array_equal(views[0].masks_to_image(masks), masks)
   np.testing.assert_array_equal(
