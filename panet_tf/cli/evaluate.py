@@ -19,12 +19,9 @@ def _evaluate(args):
         annotations=args.annotations, max_pictures=0,
         **model_options.model_arguments(args))
     predictions = os.path.join(args.output_dir, 'predictions.json')
-  if args.cityscapes_root:
-    evaluate.evaluate_cityscapes(
-        predictions, args.annotations, args.output_dir, args.cityscapes_root)
-  else:
-    evaluate.evaluate_predictions(
-        predictions, args.annotations, args.output_dir, args.max_detections)
+  evaluate.evaluate_predictions(
+      predictions, args.annotations, args.output_dir, args.max_detections,
+      args.cityscapes_root)
   print(f'written: {os.path.join(args.output_dir, "metrics.json")}')
   return status
 

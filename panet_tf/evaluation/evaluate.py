@@ -15,65 +15,47 @@ from panet_tf.evaluation import coco_results
 
 
 def evaluate_predictions(predictions_path, annotations_path, output_dir,
-                         max_detections=100):
+                         max_detections=100, cityscapes_root=''):
   """Prints the tables and writes `{output_dir}/metrics.json`.
 
-  Masks are scored when the results and the annotations have them.
+  By COCO's rules masks are scored when the results and the annotations have
+  them.
 
   Args:
     predictions_path: str, COCO results JSON.
     annotations_path: str, COCO instances JSON; all its images are evaluated.
     output_dir: str, made if needed.
     max_detections: int, the results counted per image and category.
+    cityscapes_root: str, folder with gtFine: AP and AP50 by Cityscapes' rules
+      instead, of all results, which must have masks.
 
   Returns:
-    {'box': {'AP': ..}, 'mask': {'AP': ..}} as `coco.coco_metrics` gives it.
+    {'box': {'AP': ..}, 'mask': {'AP': ..}} as `coco.coco_metrics` gives it, or
+    what `cityscapes.cityscapes_metrics` gives.
 
   Raises:
     InputError: a file is missing or malformed, the two do not match,
       `max_detections` is below 1, or `output_dir` cannot be written.
   """
-  if max_detections < 1:
+  if max_detections < 1 and not cityscapes_root:
     raise errors.InputError(
         f'--max_detections is {max_detections}; it must be at least 1')
   files.make_folder(output_dir)
   ground_truth = coco_json.read(annotations_path)
   results = coco_results.load_results(predictions_path)
-  include_mask = _have_masks(results) and _have_masks(
-      ground_truth['annotations'])
-  metrics = coco.coco_metrics(
-      ground_truth, results, include_mask=include_mask,
-      max_detections=max_detections)
-  print(f'{len(results)} results, {len(ground_truth["images"])} images, '
-        f'{len(ground_truth["annotations"])} annotations')
-  for kind, rows in metrics.items():
-    print(_table(kind, rows))
-  files.write_json(os.path.join(output_dir, 'metrics.json'), metrics)
-  return metrics
-
-
-def evaluate_cityscapes(predictions_path, annotations_path, output_dir, root):
-  """Prints AP and AP50 by Cityscapes' rules and writes `metrics.json`.
-
-  Args:
-    predictions_path: str, COCO results JSON with masks.
-    annotations_path: str, JSON of `panet data cityscapes`; all its images are
-      evaluated.
-    output_dir: str, made if needed.
-    root: str, folder with gtFine.
-
-  Returns:
-    As `cityscapes.cityscapes_metrics`.
-
-  Raises:
-    InputError: a file is missing or malformed, the two do not match, or
-      `output_dir` cannot be written.
-  """
-  files.make_folder(output_dir)
-  metrics = cityscapes.cityscapes_metrics(
-      root, coco_json.read(annotations_path),
-      coco_results.load_results(predictions_path))
-  print(cityscapes.table(metrics))
+  if cityscapes_root:
+    metrics = cityscapes.cityscapes_metrics(
+        cityscapes_root, ground_truth, results)
+    print(cityscapes.table(metrics))
+  else:
+    metrics = coco.coco_metrics(
+        ground_truth, results, max_detections=max_detections,
+        include_mask=_have_masks(results) and _have_masks(
+            ground_truth['annotations']))
+    print(f'{len(results)} results, {len(ground_truth["images"])} images, '
+          f'{len(ground_truth["annotations"])} annotations')
+    for kind, rows in metrics.items():
+      print(_table(kind, rows))
   files.write_json(os.path.join(output_dir, 'metrics.json'), metrics)
   return metrics
 

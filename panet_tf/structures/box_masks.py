@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from panet_tf.structures import legacy_masks
 from panet_tf.structures import mask_windows
 from panet_tf.structures import masks
 from panet_tf.structures import paste_masks
+
+# The release's "> 0.5" as a least probability, of float32.
+_LEGACY_THRESHOLD = np.nextafter(np.float32(0.5), np.float32(1))
 
 
 @dataclasses.dataclass(eq=False)
@@ -20,7 +22,7 @@ class BoxMasks(masks.Masks):
     boxes: [N, 4], yxyx edges in pixels of the image.
     image_size: height and width of the image, pixels.
     legacy: how they come into the image: as the authors' release does it, see
-      `legacy_masks`, and not as `paste_masks` does.
+      `legacy_frames`, and not as `paste_masks` does.
   """
   probabilities: np.ndarray
   boxes: np.ndarray
@@ -50,8 +52,8 @@ class BoxMasks(masks.Masks):
     """Each pasted into the window of its box."""
     probabilities, boxes, threshold = self.probabilities, self.boxes, 0.5
     if self.legacy:
-      probabilities, boxes = legacy_masks.frames(probabilities, boxes)
-      threshold = legacy_masks.THRESHOLD
+      probabilities, boxes = legacy_frames(probabilities, boxes)
+      threshold = _LEGACY_THRESHOLD
     corners, crops = [], []
     for mask, box in zip(
         probabilities, np.asarray(boxes, np.float64), strict=True):
@@ -81,3 +83,32 @@ def _window_of(box, height, width):
   low = np.clip(np.floor([y1, x1]), 0, [height, width])
   high = np.clip(np.ceil([y2, x2]), 0, [height, width])
   return np.concatenate([low, np.maximum(low, high)]).astype(np.int64)
+
+
+def legacy_frames(masks: np.ndarray,
+                  boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """What the authors' release pastes: masks and the whole pixels they cover.
+
+  Detectron's `segm_results` of 2018: the mask gets a border of zeros, the box
+  grows with it and is truncated to whole pixels, and the mask is resized to
+  that. Boxes of a few pixels differ much from `paste_masks`, which truncates
+  nothing.
+
+  Args:
+    masks: [N, M, M] float32, probabilities in the frames of their boxes.
+    boxes: [N, 4], yxyx, pixels of the image, which end behind their last pixel.
+
+  Returns:
+    [N, M + 2, M + 2] float32 and boxes [N, 4] float32 as they came in, whole
+    numbers: to be sampled at the centres of pixels, as `paste_masks` does,
+    for what is above 0.5.
+  """
+  pixels = np.asarray(boxes, np.float32).reshape(-1, 4) - np.array(
+      [0, 0, 1, 1], np.float32)
+  size = masks.shape[-1]
+  centre = (pixels[:, :2] + pixels[:, 2:]) * np.float32(0.5)
+  half = (pixels[:, 2:] - pixels[:, :2]) * np.float32(0.5) * np.float32(
+      (size + 2) / size)
+  start, last = np.trunc(centre - half), np.trunc(centre + half)
+  return (np.pad(np.asarray(masks, np.float32), [(0, 0), (1, 1), (1, 1)]),
+          np.concatenate([start, np.maximum(last, start) + 1], 1))

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from panet_tf.structures import box_masks
-from panet_tf.structures import legacy_masks
 from tests.support import release_masks
 
 
@@ -35,7 +34,7 @@ def test_masks_are_those_of_the_release(largest):
 
 
 def test_a_box_that_truncates_to_nothing_has_a_pixel():
-  masks, boxes = legacy_masks.frames(
+  masks, boxes = box_masks.legacy_frames(
       np.ones([1, 28, 28], np.float32), [[5.2, 7.9, 6.2, 8.9]])
   assert masks.shape == (1, 30, 30) and not masks[0, 0].any()
   np.testing.assert_array_equal(boxes, [[5, 7, 6, 8]])

@@ -6,14 +6,12 @@ TensorFlow and its "Flex" kernels: one image on a canvas of fixed size.
 
 import collections
 from collections.abc import Iterable
-import itertools
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 import numpy as np
 import tensorflow as tf
 
-from panet_tf import errors
 from panet_tf import files
 from panet_tf.inference.exported import model_info
 from panet_tf.serving import export_module
@@ -43,22 +41,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
       layers need some 50 or more.
 
   Raises:
-    InputError: no such type, no images for the one that needs them, or the
-      file cannot be written.
+    InputError: the file cannot be written.
     RuntimeError: the graph has an op that is not TFLite's.
   """
-  if quant_type not in QUANT_TYPES:
-    raise errors.InputError(
-        f'quant_type is {quant_type!r}; TFLite has '
-        f'{", ".join(map(repr, QUANT_TYPES))}')
-  if quant_type == INT8:
-    calibration = iter(calibration)
-    first = next(calibration, None)
-    if first is None:
-      raise errors.InputError(
-          f'quant_type {quant_type} needs images to calibrate on, and there '
-          'are none; some 50 of the training images will do')
-    calibration = itertools.chain([first], calibration)
   rule = info.preprocessing
   content = _convert(module, rule.canvas)
   if quant_type:

@@ -45,12 +45,7 @@ class Pairs:
 
 
 def measure(reference: Detections, exported: Detections) -> Pairs:
-  """Pairs the detections of an image and measures every pair.
-
-  Args:
-    reference: Detections of the checkpoint.
-    exported: Detections of the export.
-  """
+  """Pairs the checkpoint's and the export's detections of an image."""
   same, changed = pair(reference, exported)
   sides = reference[same[:, 0]], exported[same[:, 1]]
   boxes, scores = ([getattr(side, name).astype(np.float64) for side in sides]

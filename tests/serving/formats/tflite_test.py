@@ -13,7 +13,6 @@ from flatbuffers import number_types
 import numpy as np
 import pytest
 
-from panet_tf import errors
 from panet_tf import runs
 from panet_tf.inference import predictor as predictor_lib
 from panet_tf.inference import preprocessing
@@ -281,19 +280,6 @@ def test_it_runs_where_there_is_no_tensorflow(
     assert count == len(expected['detection_scores']) > 0
     for key, value in expected.items():
       np.testing.assert_array_equal(found[key][0, :count], value)
-
-
-def test_int8_without_images_is_a_mistake(loaded, tmp_path):
-  path = tmp_path / 'model.tflite'
-  with pytest.raises(errors.InputError, match='needs images') as caught:
-    tflite.write(*loaded, str(path), quant_type='int8_full_fp32_io')
-  assert '\n' not in str(caught.value)
-  assert not path.exists()
-
-
-def test_an_unknown_type_is_a_mistake(loaded, tmp_path):
-  with pytest.raises(errors.InputError, match="'int4'.*'fp16'"):
-    tflite.write(*loaded, str(tmp_path / 'model.tflite'), quant_type='int4')
 
 
 @pytest.mark.slow
