@@ -16,13 +16,8 @@ _DARKEST = 0.4  # pure blue, 0.11, is lost on a dark image
 _NEAR = 2  # pixels, around a box
 
 
-def class_color(label, shade=0):
-  """RGB, each 0..255, of a class; of its instances with other shades.
-
-  Args:
-    label: int.
-    shade: int, less than six.
-  """
+def class_color(label: int, shade: int = 0):
+  """RGB, each 0..255, of a class; of its instances with shades 1 to 5."""
   base = np.array(colorsys.hsv_to_rgb((0.08 + (label - 1) * _GOLDEN) % 1, 1, 1))
   luminance = base @ _LUMINANCE
   base += (1 - base) * max(0, (_DARKEST - luminance) / (1 - luminance))

@@ -16,8 +16,9 @@ _DARK = (24, 24, 28)
 _WHITE = (255, 255, 255)
 
 
-def draw_detections(image, detections, category_names, score_threshold=0.5):
-  """Draws masks, boxes and labels.
+def draw_detections(image, detections, category_names, score_threshold=0.5,
+                    ground_truth=None):
+  """Draws masks, boxes and labels, perhaps beside the ground truth's.
 
   A class has one hue in all images, see `colors`. An image of at most 480
   pixels on its longer side comes back enlarged, two or three times, so that the
@@ -29,41 +30,24 @@ def draw_detections(image, detections, category_names, score_threshold=0.5):
     detections: Detections of the image; crowds are hatched.
     category_names: dict, label -> name.
     score_threshold: float, the least score that is drawn.
+    ground_truth: Detections with scores of 1, which are not shown; drawn to the
+      left of what was found.
 
   Returns:
-    [H, W, 3] uint8, RGB; [2H, 2W, 3] or [3H, 3W, 3] for a small image.
+    [zoom * H, zoom * W, 3] uint8, RGB; zoom is 2 or 3 for a small image. With
+    ground truth [header + zoom * H, 2 * zoom * W + 8, 3]: each picture is as
+    without it, below a header.
 
   Raises:
     ValueError: the image is not RGB uint8, or the detections are of an image
       of another size.
   """
-  return np.array(_draw(image, _objects(
-      image, detections, category_names, score_threshold), with_scores=True))
-
-
-def draw_side_by_side(image, detections, ground_truth, category_names,
-                      score_threshold=0.5):
-  """Draws the ground truth and, to the right of it, the detections.
-
-  Args:
-    image: as in `draw_detections`.
-    detections: as in `draw_detections`.
-    ground_truth: the same, with scores of 1, which are not shown.
-    category_names: dict, label -> name.
-    score_threshold: float, the least score that is drawn.
-
-  Returns:
-    [header + zoom * H, 2 * zoom * W + 8, 3] uint8, RGB: each picture is as
-    `draw_detections` gives it, below a header.
-
-  Raises:
-    ValueError: as `draw_detections`.
-  """
-  truth, found = (
-      _objects(image, each, category_names, score_threshold)
-      for each in (ground_truth, detections))
-  left = _draw(image, truth, with_scores=False)
+  found = _objects(image, detections, category_names, score_threshold)
   right = _draw(image, found, with_scores=True)
+  if ground_truth is None:
+    return np.array(right)
+  truth = _objects(image, ground_truth, category_names, score_threshold)
+  left = _draw(image, truth, with_scores=False)
   width, height = left.size
   font = labels_lib.font_for(left.size)
   header = sum(font.getmetrics()) + 8

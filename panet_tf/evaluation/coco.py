@@ -80,17 +80,10 @@ def _unique_names(categories):
 
 
 def evaluate(truth, results, num_categories, iou_type, max_detections):
-  """COCOeval's arrays.
+  """COCOeval's arrays, of K categories.
 
   One category at a time, so that only its results are ever dictionaries; and
   only its images, since COCOeval's loops are over all of them.
-
-  Args:
-    truth: Instances.
-    results: Instances.
-    num_categories: int, K.
-    iou_type: 'bbox' or 'segm'.
-    max_detections: int, per image and category.
 
   Returns:
     {'precision': [T, R, K, A, 3], 'recall': [T, K, A, 3]}: IoU thresholds,
@@ -107,12 +100,14 @@ def evaluate(truth, results, num_categories, iou_type, max_detections):
   return arrays
 
 
-def evaluate_category(truth, results, category, iou_type, limits):
-  """COCOeval's arrays of one category, K = 1; see `evaluate`.
+def evaluate_category(truth: coco_instances.Instances,
+                      results: coco_instances.Instances, category: int,
+                      iou_type: str, limits: list[int]):
+  """COCOeval's {'precision': [T, R, 1, A, 3], 'recall': [T, 1, A, 3]} of one.
 
   Args:
-    truth: Instances.
-    results: Instances.
+    truth: of all categories.
+    results: of all categories.
     category: value in their `categories`.
     iou_type: 'bbox' or 'segm'.
     limits: three numbers of results per image, ascending.

@@ -63,7 +63,4 @@ class Detector(abc.ABC):
     return [found[found.scores >= score_threshold]
             for found in self._detect_many(images)]
 
-  def __call__(self, image: np.ndarray,
-               score_threshold: float = 0.0) -> Detections:
-    """`detect` of an image [H, W, 3] uint8, RGB."""
-    return self.detect(image, score_threshold)
+  __call__ = detect

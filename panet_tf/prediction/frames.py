@@ -68,13 +68,7 @@ def _ahead(pool: futures.Executor, function: Callable[[Any], Any],
 
 def read_images(images: Iterable[tuple[str, Any]], pool: futures.Executor,
                 depth: int) -> Iterator[Frame]:
-  """Reads image files.
-
-  Args:
-    images: path and image id of each.
-    pool: threads that read.
-    depth: images that are read ahead.
-  """
+  """Reads files, (path, image id) each, `depth` of them ahead, in threads."""
   return _ahead(pool, _read_image, images, depth)
 
 
@@ -107,14 +101,7 @@ class Video:
   """
 
   def __init__(self, path: str):
-    """Opens a video.
-
-    Args:
-      path: of a file that OpenCV's FFmpeg reads.
-
-    Raises:
-      InputError: it does not open.
-    """
+    """Opens a file that OpenCV's FFmpeg reads; InputError if it does not."""
     self.path, self.name = path, os.path.basename(path)
     with silent_opencv():
       self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
@@ -135,10 +122,7 @@ class Video:
     self._capture.release()
 
   def frames(self, depth: int) -> Iterator[Frame]:
-    """Decodes every frame, once.
-
-    Args:
-      depth: frames that are decoded ahead.
+    """Decodes every frame, once, `depth` of them ahead.
 
     Yields:
       Frames with ids NAME/000000, NAME/000001, ... One that does not decode

@@ -87,11 +87,8 @@ def draw(image: np.ndarray, found: Detections, names: Mapping[int, str],
                        interpolation=cv2.INTER_AREA)
     found = _scaled(found[found.scores >= score_threshold], factor, image)
     truth = None if truth is None else _scaled(truth, factor, image)
-  if truth is None:
-    picture = pictures.draw_detections(image, found, names, score_threshold)
-  else:
-    picture = pictures.draw_side_by_side(
-        image, found, truth, names, score_threshold)
+  picture = pictures.draw_detections(
+      image, found, names, score_threshold, truth)
   with files.written_whole(path) as temporary:
     Image.fromarray(picture).save(temporary, 'png')
 

@@ -160,13 +160,7 @@ class PartialResults:
       yield from _chunks(f)
 
   def finish(self, path: str) -> int:
-    """Writes all results as one list, and deletes the file.
-
-    Args:
-      path: of the JSON.
-
-    Returns:
-      Number of results.
+    """Writes all results as one JSON list, deletes the file, and counts them.
 
     Raises:
       InputError: `path` cannot be written.

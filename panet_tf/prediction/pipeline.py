@@ -83,10 +83,7 @@ class PredictionRun:
       pool.shutdown(cancel_futures=True)
 
   def images(self, images: Iterable[tuple[str, Any]]):
-    """Predicts image files.
-
-    Args:
-      images: path and image id of each.
+    """Predicts image files, a path and an image id each.
 
     Raises:
       InputError: one fails, if strict; or a file cannot be written.
@@ -104,14 +101,7 @@ class PredictionRun:
     self._store(0)
 
   def video(self, path: str):
-    """Predicts the frames of a video.
-
-    Args:
-      path: of the file.
-
-    Raises:
-      InputError: as `images`.
-    """
+    """Predicts the frames of a file; InputError as `images`."""
     name = os.path.basename(path)
     if self._partial.has_ended(name):
       while 'video' not in self._stored()[-1]:

@@ -32,24 +32,21 @@ class Written(NamedTuple):
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
           folder: str, version: int,
           options: export_options.Options) -> Written:
-  """Writes a model and what goes with it.
-
-  Args:
-    module: the model.
-    info: its description.
-    folder: that gets the files.
-    version: of a SavedModel.
-    options: what to write.
+  """Writes a model and what goes with it; a SavedModel as folder `version`.
 
   Raises:
     InputError: a format cannot hold this model, or lacks its package.
   """
   if options.format == 'onnx':
     path = os.path.join(folder, 'model.onnx')
-    onnx.write(module, info, path, batch_size=options.batch_size)
-    return Written(path, onnx.op_counts(path), 'onnx')
+    return Written(path, onnx.write(
+        module, info, path, batch_size=options.batch_size), 'onnx')
   if options.format == 'tflite':
-    return _write_tflite(module, info, folder, options)
+    path = os.path.join(folder, 'model.tflite')
+    return Written(path, tflite.write(
+        module, info, path, quant_type=options.quant_type,
+        calibration=export_images.for_calibration(options.calibration_images)
+    ), options.quant_type or 'tflite')
   path = os.path.join(folder, str(version))
   saved_model.write(module, info, path, batch_size=options.batch_size,
                     input_type=options.input_type or 'image_tensor')
@@ -62,14 +59,6 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   tf_serving.write_warmup(path, requests)
   tf_serving.write_configs(folder, options.batch_size)
   return Written(path, graph_check.ops_of(path), 'saved_model')
-
-
-def _write_tflite(module, info, folder, options):
-  path = os.path.join(folder, 'model.tflite')
-  tflite.write(
-      module, info, path, quant_type=options.quant_type,
-      calibration=export_images.for_calibration(options.calibration_images))
-  return Written(path, tflite.op_counts(path), options.quant_type or 'tflite')
 
 
 def next_version(export_dir: str) -> int:

@@ -25,11 +25,7 @@ def for_calibration(pattern: str) -> Iterator[np.ndarray]:
 
 def for_verification(pattern: str, shards_pattern: str
                     ) -> list[tuple[str, np.ndarray]]:
-  """Images to try an export on.
-
-  Args:
-    pattern: folder or glob; '' takes the validation shards.
-    shards_pattern: glob of shards.
+  """Named images of a folder or glob; '' takes those of (validation) shards.
 
   Raises:
     InputError: there are no images.

@@ -54,12 +54,8 @@ class Masks(abc.ABC):
 def rows(count: int, index: Any) -> np.ndarray:
   """Places [K] int of what an index chooses among `count` things.
 
-  Args:
-    count: of the things.
-    index: a slice, [count] bool or [K] int; an int chooses one thing.
-
-  Raises:
-    IndexError: it reaches beyond them, or has another length.
+  It is a slice, [count] bool or [K] int; an int chooses one thing. IndexError
+  if it reaches beyond them, or has another length.
   """
   return np.atleast_1d(np.arange(count)[index])
 

@@ -242,7 +242,7 @@ def test_truth_is_left_and_detections_right_as_each_is_drawn_alone():
   image = _grey(500, 600)
   truth = _detections([[100, 100, 200, 220]], [2], [1], (500, 600), True)
   found = _detections([[300, 400, 380, 500]], [1], [0.7], (500, 600), True)
-  both = pictures.draw_side_by_side(image, found, truth, _NAMES)
+  both = pictures.draw_detections(image, found, _NAMES, ground_truth=truth)
   header = both.shape[0] - 500
   assert 10 < header < 40 and both.shape[1:] == (2 * 600 + 8, 3)
   np.testing.assert_array_equal(
@@ -255,18 +255,19 @@ def test_truth_is_left_and_detections_right_as_each_is_drawn_alone():
 
 
 def test_both_sides_of_a_small_image_are_enlarged():
-  both = pictures.draw_side_by_side(
-      _grey(100, 150), _detections([], size=(100, 150)),
-      _detections([[9, 9, 50, 50]], size=(100, 150)), _NAMES)
+  both = pictures.draw_detections(
+      _grey(100, 150), _detections([], size=(100, 150)), _NAMES,
+      ground_truth=_detections([[9, 9, 50, 50]], size=(100, 150)))
   assert both.shape[0] > 300 and both.shape[1] == 2 * 450 + 8
 
 
 def test_labels_of_the_truth_have_no_score(labels):
-  pictures.draw_side_by_side(
-      _grey(400, 500), _detections([[100, 100, 200, 220]], [2]),
-      _detections([[100, 100, 200, 220], [300, 300, 390, 400]], [2, 1],
-                  iscrowd=[False, True]), _NAMES)
-  assert [text for *_, text in labels] == ['dog', 'cell (crowd)', 'dog  0.90']
+  pictures.draw_detections(
+      _grey(400, 500), _detections([[100, 100, 200, 220]], [2]), _NAMES,
+      ground_truth=_detections(
+          [[100, 100, 200, 220], [300, 300, 390, 400]], [2, 1],
+          iscrowd=[False, True]))
+  assert [text for *_, text in labels] == ['dog  0.90', 'dog', 'cell (crowd)']
 
 
 def test_a_crowd_is_hatched():

@@ -84,8 +84,8 @@ def test_the_picture_is_that_of_the_detections(tmp_path, kind, with_truth):
       _LABELS) if with_truth else None
   names, path = {1: 'cat', 2: 'dog'}, tmp_path / 'a.png'
   outputs.draw(image, found, names, 0.5, str(path), truth)
-  expected = (pictures.draw_side_by_side(image, whole, truth, names)
-              if with_truth else pictures.draw_detections(image, whole, names))
+  expected = pictures.draw_detections(
+      image, whole, names, ground_truth=truth)
   np.testing.assert_array_equal(Image.open(path), expected)
   assert not list(tmp_path.glob('*.tmp'))
 

@@ -178,9 +178,9 @@ def test_the_truth_of_each_image_is_drawn_beside_what_was_found(
   drawn = _run_with_truth(tmp_path, image, _SQUARE, unknown)
   black = np.zeros([8, 8, 3], np.uint8)
   for picture, truth in zip(drawn, ([], [_SQUARE]), strict=True):
-    np.testing.assert_array_equal(picture, pictures.draw_side_by_side(
-        black, _Predictor().detect(black),
-        outputs.ground_truth(truth, 8, 8, {7: 1}), {1: 'thing'}))
+    np.testing.assert_array_equal(picture, pictures.draw_detections(
+        black, _Predictor().detect(black), {1: 'thing'},
+        ground_truth=outputs.ground_truth(truth, 8, 8, {7: 1})))
 
 
 def test_a_broken_annotation_is_named_with_its_file(tmp_path, image):

@@ -49,15 +49,7 @@ class ModelInfo:
 
   @classmethod
   def from_json(cls, text: str | bytes, where: str) -> 'ModelInfo':
-    """Inverse of `to_json`.
-
-    Args:
-      text: JSON.
-      where: what a message names.
-
-    Raises:
-      InputError: the text is not what `to_json` writes.
-    """
+    """Inverse of `to_json`; InputError, naming `where`, for another text."""
     try:
       fields = dict(json.loads(text))
       fields['preprocessing'] = preprocessing_lib.Preprocessing.from_dict(

@@ -43,11 +43,6 @@ def read_listed(listed: Sequence[inference_config.EnsembleMember],
                ) -> list[runs.Run]:
   """The models of `task.inference.ensemble`, merged as `options` say.
 
-  Args:
-    listed: checkpoints, and the backbones they must have.
-    options: of the whole.
-    overrides: of the configuration of each.
-
   Raises:
     InputError: one is missing, or has another backbone.
   """

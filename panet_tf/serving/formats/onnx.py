@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+from typing import Any
 
 import tensorflow as tf
 
@@ -31,7 +32,7 @@ the frame of their box."""
 
 
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
-          path: str, *, batch_size: int | None = None):
+          path: str, *, batch_size: int | None = None) -> dict[str, int]:
   """Writes a model as ONNX.
 
   Inputs are `inputs` [B, *canvas, 3] and `image_info` [B, 4, 2], outputs those
@@ -43,6 +44,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     info: its description.
     path: file to write.
     batch_size: images in every call; None leaves it to the call.
+
+  Returns:
+    `op_counts`.
 
   Raises:
     InputError: tf2onnx is not installed, or the weights are beyond 2 GB.
@@ -72,6 +76,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   _describe(model, info)
   onnx.checker.check_model(model, full_check=True)
   onnx.save(model, path)
+  return op_counts(model)
 
 
 def _describe(model, info):
@@ -134,18 +139,13 @@ def _little_garbage():
     gc.unfreeze()
 
 
-def op_counts(path: str) -> dict[str, int]:
-  """How often each op occurs in an ONNX file, in subgraphs as well.
+def op_counts(model: Any) -> dict[str, int]:
+  """How often each op occurs in an ONNX model, in subgraphs as well.
 
-  Args:
-    path: file.
-
-  Returns:
-    {op type: count}; ops beyond ONNX's default domain as 'domain.type'.
+  Ops beyond ONNX's default domain are 'domain.type'.
   """
-  import onnx
   counts = collections.Counter()
-  graphs = [onnx.load(path, load_external_data=False).graph]
+  graphs = [model.graph]
   while graphs:
     for node in graphs.pop().node:
       counts[f'{node.domain}.{node.op_type}'.removeprefix('.')] += 1

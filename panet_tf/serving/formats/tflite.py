@@ -25,7 +25,7 @@ QUANT_TYPES = (
 
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
           path: str, *, quant_type: str = '',
-          calibration: Iterable[np.ndarray] = ()):
+          calibration: Iterable[np.ndarray] = ()) -> dict[str, int]:
   """Writes a .tflite file.
 
   Its signature has the names of `ExportModule.network`, batch 1: `inputs`
@@ -40,6 +40,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     calibration: images [H, W, 3] uint8, RGB, as the model will see; 8-bit
       layers need some 50 or more.
 
+  Returns:
+    `op_counts`.
+
   Raises:
     InputError: the file cannot be written.
     RuntimeError: the graph has an op that is not TFLite's.
@@ -49,25 +52,15 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   if quant_type:
     content = tflite_quantization.quantize(
         content, quant_type, rule, calibration)
-  _check_builtin(_count(content))
+  counts = op_counts(content)
+  if others := [name for name in counts if name.startswith('CUSTOM ')]:
+    raise RuntimeError(f'ops that are not TFLite\'s: {", ".join(others)}')
   # Last: the quantizer moves buffers to where readers of metadata do not look.
   content = tflite_metadata.add_metadata(content, info)
   with files.written_whole(path) as temporary:
     with open(temporary, 'wb') as f:
       f.write(tflite_metadata.append_files(content, info))
-
-
-def op_counts(path: str) -> dict[str, int]:
-  """How often each op is in a .tflite file, most frequent first.
-
-  Args:
-    path: of the file.
-
-  Returns:
-    {'CONV_2D': 65, ...}; an op that is not built in is 'CUSTOM name'.
-  """
-  with open(path, 'rb') as f:
-    return _count(f.read())
+  return counts
 
 
 def _convert(module, canvas) -> bytes:
@@ -87,8 +80,11 @@ def _convert(module, canvas) -> bytes:
   return converter.convert()
 
 
-def _count(content: bytes) -> dict[str, int]:
-  """`op_counts` of a file's content."""
+def op_counts(content: bytes) -> dict[str, int]:
+  """How often each op is in a .tflite file's content, most frequent first.
+
+  {'CONV_2D': 65, ...}; an op that is not built in is 'CUSTOM name'.
+  """
   model: Any = schema.Model.GetRootAs(content)  # Nothing optional is missing.
   codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
   graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
@@ -106,8 +102,3 @@ def _name(code: Any) -> str:
     return f'CUSTOM {code.CustomCode().decode()}'
   return next(name for name, value in vars(builtin).items() if value == number)
 
-
-def _check_builtin(counts: dict[str, int]):
-  others = [name for name in counts if name.startswith('CUSTOM ')]
-  if others:
-    raise RuntimeError(f'ops that are not TFLite\'s: {", ".join(others)}')

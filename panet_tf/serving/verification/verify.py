@@ -136,12 +136,9 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
 
 
 def check(figures: Figures, tolerance: Tolerance, kind: str):
-  """Raises ExportMismatch unless all figures are within tolerance.
+  """Raises ExportMismatch unless `compare`'s figures are within its tolerance.
 
-  Args:
-    figures: of `compare` with the same tolerance.
-    tolerance: what is needed.
-    kind: what was exported, for the message.
+  Its message begins with `kind`, what was exported.
   """
   if not figures.reference_detections + figures.exported_detections:
     raise ExportMismatch(
