@@ -35,16 +35,23 @@ def in_order(function, arguments, num_workers):
   context = multiprocessing.get_context('spawn')
   with _importable_main(), futures.ProcessPoolExecutor(
       num_workers, mp_context=context) as pool:
-    pending = collections.deque()
-    try:
-      for a in arguments:
-        pending.append(pool.submit(function, *a))
-        if len(pending) > 2 * num_workers:
-          yield pending.popleft().result()
-      while pending:
+    yield from ahead(pool, function, arguments, 2 * num_workers)
+
+
+def ahead(pool, function, arguments, depth):
+  """Yields `function(*a)` of each of `arguments`, up to `depth` computed ahead.
+  """
+  pending = collections.deque()
+  try:
+    for a in arguments:
+      pending.append(pool.submit(function, *a))
+      if len(pending) > depth:
         yield pending.popleft().result()
-    finally:
-      pool.shutdown(cancel_futures=True)
+    while pending:
+      yield pending.popleft().result()
+  finally:
+    for future in pending:
+      future.cancel()
 
 
 def with_progress(function, arguments, num_workers, *, desc='images',

@@ -4,8 +4,7 @@ Whatever the threads do, frames come in order, and no more than a given number
 wait for the model.
 """
 
-import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 import contextlib
 import itertools
@@ -23,6 +22,7 @@ import numpy as np
 
 from panet_tf import errors
 from panet_tf.data import image_bytes
+from panet_tf.data import parallel
 
 _MOST_LOST = 64  # Frames lost in a row after which a video has ended.
 
@@ -49,31 +49,13 @@ def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     yield chunk
 
 
-def _ahead(pool: futures.Executor, function: Callable[[Any], Any],
-           arguments: Iterable[Any], depth: int) -> Iterator[Any]:
-  """Yields `function(argument)` in order, up to `depth` of them computed ahead.
-  """
-  pending = collections.deque()
-  try:
-    for argument in arguments:
-      pending.append(pool.submit(function, argument))
-      if len(pending) > depth:
-        yield pending.popleft().result()
-    while pending:
-      yield pending.popleft().result()
-  finally:
-    for future in pending:
-      future.cancel()
-
-
 def read_images(images: Iterable[tuple[str, Any]], pool: futures.Executor,
                 depth: int) -> Iterator[Frame]:
   """Reads files, (path, image id) each, `depth` of them ahead, in threads."""
-  return _ahead(pool, _read_image, images, depth)
+  return parallel.ahead(pool, _read_image, images, depth)
 
 
-def _read_image(image):
-  path, image_id = image
+def _read_image(path, image_id):
   try:
     return Frame(image_id, path, image_bytes.read_rgb(path))
   except errors.InputError as e:
@@ -115,9 +97,11 @@ class Video:
     self._pool = futures.ThreadPoolExecutor(1)
 
   def __enter__(self) -> 'Video':
+    """Itself."""
     return self
 
   def __exit__(self, *unused):
+    """Ends the thread, and closes the file."""
     self._pool.shutdown(cancel_futures=True)  # Before what it reads from.
     self._capture.release()
 
@@ -130,7 +114,8 @@ class Video:
       clearly before the header says; it stands for all that are missing.
     """
     done = lost = 0
-    for pixels in _ahead(self._pool, self._decode, itertools.count(), depth):
+    for pixels in parallel.ahead(
+        self._pool, self._decode, itertools.repeat(()), depth):
       if pixels is None:
         lost += 1
         if lost > _MOST_LOST:
@@ -147,7 +132,7 @@ class Video:
           done, None, 'the video ends before this frame, its header says '
           f'{self.announced} frames; it is damaged or cut off')
 
-  def _decode(self, unused_number):
+  def _decode(self):
     found, pixels = self._capture.read()
     return np.ascontiguousarray(pixels[:, :, ::-1]) if found else None
 

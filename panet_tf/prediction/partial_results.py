@@ -94,9 +94,11 @@ class PartialResults:
     self._stored = itertools.islice(self._read(), num_chunks)
 
   def __enter__(self) -> 'PartialResults':
+    """Itself."""
     return self
 
   def __exit__(self, *unused):
+    """Closes the file, which stays."""
     self._file.close()
 
   def _check(self, line, header):
