@@ -101,7 +101,7 @@ class Detections:
 
   def __getitem__(self, index: Any) -> Self:
     """Some of them: a slice, [N] bool or [K] int; an int gives one."""
-    rows = masks_lib.rows(len(self), index)
+    rows = np.atleast_1d(np.arange(len(self))[index])
     columns = {name: getattr(self, name) for name in (*_COLUMNS, 'masks')}
     return dataclasses.replace(self, **{
         name: column[rows] for name, column in columns.items()

@@ -39,8 +39,8 @@ class Masks(abc.ABC):
     """The pixels of each mask, in a window of the image."""
 
   def __getitem__(self, index: Any) -> Self:
-    """Some of the masks, in the same form; see `rows`."""
-    return self._chosen(rows(len(self), index))
+    """Some of the masks, in the same form: a slice, [N] bool or [K] int."""
+    return self._chosen(np.atleast_1d(np.arange(len(self))[index]))
 
   def images(self) -> np.ndarray:
     """The pixels of each mask, [N, height, width] bool."""
@@ -49,15 +49,6 @@ class Masks(abc.ABC):
   def rles(self) -> list[dict[str, Any]]:
     """N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}."""
     return self.windows().rles()
-
-
-def rows(count: int, index: Any) -> np.ndarray:
-  """Places [K] int of what an index chooses among `count` things.
-
-  It is a slice, [count] bool or [K] int; an int chooses one thing. IndexError
-  if it reaches beyond them, or has another length.
-  """
-  return np.atleast_1d(np.arange(count)[index])
 
 
 def common_size(parts: Sequence[Any]) -> tuple[int, int]:

@@ -28,7 +28,6 @@ class _Exported(detector.Detector):
   """Outputs of a graph, see `serving.export_module`, as a Detector's.
 
   Attributes:
-    categories: {'label', 'id', 'name'} of each class, in order of label.
     info: the model's description.
   """
 

@@ -43,9 +43,6 @@ class Ensemble(detector.Detector):
 
   One model on one copy gives what `Predictor` gives, bit for bit; and so do
   several that are the same.
-
-  Attributes:
-    categories: {'label', 'id', 'name'} of each class, in order of label.
   """
 
   def __init__(self, members: Sequence[runs.Run]):

@@ -29,9 +29,6 @@ class TiledDetector(detector_lib.Detector):
   An object smaller than the overlap (less 1/32 of the tile) lies whole in some
   tile and is taken from there. The pieces of a larger one are joined where they
   agree in the overlap; an overlap of 0 joins nothing.
-
-  Attributes:
-    categories: {'label', 'id', 'name'} of each class, in order of label.
   """
 
   def __init__(self, detector: detector_lib.Detector, tile: int, overlap: int,

@@ -15,6 +15,7 @@ import dataclasses
 import numpy as np
 from scipy import special
 
+from panet_tf.configs import checks
 from panet_tf.configs import inference as inference_config
 from panet_tf.structures import detections
 
@@ -86,9 +87,7 @@ def soft_nms(found: Detections, *, method: str = 'linear',
   Raises:
     ValueError: no such method.
   """
-  if method not in inference_config.SOFT_NMS_METHODS:
-    raise ValueError(f'method {method!r} is none of '
-                     f'{inference_config.SOFT_NMS_METHODS}')
+  checks.one_of('method', method, inference_config.SOFT_NMS_METHODS)
   boxes, final = _edges(found.boxes), np.full(len(found), -np.inf)
   for left in _of_each_class(found.labels):
     decayed = found.scores[left].astype(np.float64)
@@ -138,9 +137,7 @@ def box_voting(found: Detections, voters: Detections, *,
   Raises:
     ValueError: no such scoring, or a beta that it cannot use.
   """
-  if scoring not in inference_config.BOX_SCORINGS:
-    raise ValueError(f'scoring {scoring!r} is none of '
-                     f'{inference_config.BOX_SCORINGS}')
+  checks.one_of('scoring', scoring, inference_config.BOX_SCORINGS)
   if not (beta > 0 or beta == 0 and scoring == 'quasi_sum'):
     raise ValueError(f'beta is {beta}; {scoring} needs one above 0')
   boxes, scores = _edges(found.boxes), found.scores.astype(np.float64)
