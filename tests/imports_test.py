@@ -1,4 +1,4 @@
-"""DESIGN.md, "Imports go one way", read from the sources."""
+"""The rules of docs/architecture.md about imports, read from the sources."""
 
 import ast
 import collections
@@ -25,9 +25,13 @@ FLOORS = (
     {'cli'},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-# Rooms that work without TensorFlow.
-NO_TENSORFLOW = ('structures', 'data', 'drawing', 'prediction',
-                 'serving/client', 'cli')
+# Folders that work without TensorFlow, and so without Model Garden: what they
+# import at their head, and what that imports. Only the client's gRPC needs it.
+NO_TENSORFLOW = ('structures/', 'data/', 'drawing/', 'prediction/',
+                 'serving/client/', 'cli/', 'errors.py', 'files.py',
+                 'safe_pickle.py', 'inference/open_model.py',
+                 'inference/exported/')
+WITH_TENSORFLOW = {'serving/client/grpc.py'}
 MOST_FILES = 14
 MOST_FILES_IN_THE_ROOT = 7
 
@@ -89,8 +93,10 @@ def test_files_of_a_room_do_not_import_each_other_in_a_circle():
     module = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
     graph[module] = [i for i in imports(path, top_level_only=True)
                      if i.startswith('panet_tf.')]
-  # `from panet_tf.errors import InputError` names a class of a module.
-  resolve = lambda i: i if i in graph else i.rsplit('.', 1)[0]
+
+  def resolve(imported):  # `from collections.abc import ...` names a class.
+    return imported if imported in graph else imported.rsplit('.', 1)[0]
+
   done = set()
 
   def visit(module, trail):
@@ -123,24 +129,33 @@ def test_what_the_wheels_lack_is_not_imported(path):
         ('official.projects', 'tensorflow_addons')), imported
 
 
-@pytest.mark.parametrize('path', FILES, ids=name)
-def test_help_and_serving_images_need_no_model_garden(path):
-  relative = path.relative_to(PACKAGE).as_posix()
-  light = {'cli/main.py', 'cli/convert_weights.py', 'cli/data.py', 'cli/predict.py',
-           'cli/propose.py', 'errors.py', 'files.py', 'safe_pickle.py',
-           'data/proposal_files.py',
-           'serving/formats/tensorrt.py', 'serving/client/client.py', 'data/example.py',
-           'data/doctor/images.py', *(
-               f'inference/{name}.py' for name in (
-                   'annotated_video', 'detections', 'export_files', 'frames',
-                   'image_files',
-                   'model_info', 'open_model', 'outputs', 'partial_results',
-                   'predict', 'prediction_run', 'preprocessing', 'runtimes',
-                   'seams', 'test_time_augmentation', 'tiles'))}
-  if relative not in light:
-    return
-  heavy = {'official'}
-  if not relative.startswith('serving/'):
-    heavy |= {'tensorflow', 'tf_keras'}
-  found = {i.split('.')[0] for i in imports(path, top_level_only=True)}
-  assert not found & heavy
+def module_of(path):
+  relative = path.relative_to(ROOT).with_suffix('')
+  return '.'.join(relative.parts).removesuffix('.__init__')
+
+
+def imported_in_the_end(module, graph, seen):
+  """Fills `seen` with all that importing a module imports."""
+  for imported in graph[module]:
+    own = imported if imported in graph else imported.rsplit('.', 1)[0]
+    if own not in seen:
+      seen.add(own)
+      if own in graph:
+        imported_in_the_end(own, graph, seen)
+  return seen
+
+
+def test_folders_without_tensorflow_import_none():
+  graph = {module_of(path): list(imports(path, top_level_only=True))
+           for path in FILES}
+  for path in FILES:
+    relative = path.relative_to(PACKAGE).as_posix()
+    if relative.startswith(NO_TENSORFLOW) and relative not in WITH_TENSORFLOW:
+      found = {i.split('.')[0] for i in imported_in_the_end(
+          module_of(path), graph, set())}
+      assert not found & {'tensorflow', 'tf_keras', 'official'}, relative
+
+
+def test_what_runs_in_a_serving_image_imports_no_model_garden():
+  found = set(imports(PACKAGE / 'serving' / 'formats' / 'tensorrt.py'))
+  assert not {i.split('.')[0] for i in found} & {'official', 'panet_tf'}

@@ -11,19 +11,14 @@ import sys
 import time
 from typing import Any, BinaryIO
 
-import numpy as np
-import tensorflow as tf
 import tqdm
 
+from panet_tf import errors
 from panet_tf import files
-from panet_tf import runs
 from panet_tf.configs import overrides as overrides_lib
-from panet_tf.configs import resolve
 from panet_tf.data import coco_json
 from panet_tf.data import proposal_files
 from panet_tf.data import tfrecord
-from panet_tf.dataloaders import parser as panet_parser
-from panet_tf.errors import InputError
 from panet_tf.prediction import frames
 from panet_tf.prediction import image_files
 from panet_tf.structures import detections
@@ -32,38 +27,6 @@ _READ_AHEAD = 4  # Images.
 
 
 _Found = tuple[Any, detections.Detections]  # Image id, and its proposals.
-
-
-class Proposer:
-  """An RPN, alone or of a whole model, on images of any size."""
-
-  def __init__(self, run: runs.Run):
-    """Loads a model that training wrote.
-
-    Args:
-      run: of the RPN, as for `panet propose`.
-    """
-    self._model = run.build_model()
-    self._prepare = tf.function(run.parser.predict_image, input_signature=[
-        tf.TensorSpec([None, None, 3], tf.uint8)])
-    self._run = tf.function(self._propose)
-
-  def _propose(self, pixels, image_info):
-    boxes, scores = self._model.propose(
-        self._model.features(pixels), self._model.im_info(image_info))
-    return self._model.boxes.to_image(boxes, image_info)[0], scores[0]
-
-  def __call__(self, image: np.ndarray) -> detections.Detections:
-    """Proposes boxes of an image [H, W, 3] uint8: all of label 1, best first.
-    """
-    height, width = image.shape[:2]
-    boxes, scores = (x.numpy() for x in self._run(
-        *(x[tf.newaxis] for x in self._prepare(image))))
-    boxes = np.clip(boxes, 0, np.float32([height, width] * 2))
-    present = (boxes[:, 2:] > boxes[:, :2]).all(1)  # Zeros fill the rows.
-    return detections.Detections(
-        boxes[present], scores[present], np.ones(present.sum(), np.int32),
-        (height, width))
 
 
 def propose(model: str, output: str, *, images: Sequence[str] = (),
@@ -89,29 +52,31 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
   writers = {'.json': _write_json, '.tfrecord': _write_records}
   ending = os.path.splitext(output)[1].lower()
   if ending not in writers:
-    raise InputError(f'--output {output!r} should end in .json or .tfrecord')
+    raise errors.InputError(
+        f'--output {output!r} should end in .json or .tfrecord')
   if num_proposals < 1:
-    raise InputError(f'--num_proposals is {num_proposals}, should be 1 or more')
+    raise errors.InputError(
+        f'--num_proposals is {num_proposals}, should be 1 or more')
   if bool(images) == bool(shards):
-    raise InputError('--images or --shards: one of them is needed')
+    raise errors.InputError('--images or --shards: one of them is needed')
   if shards and annotations:
-    raise InputError('--annotations goes with --images; shards have ids')
+    raise errors.InputError('--annotations goes with --images; shards have ids')
   if shards:
     paths = tfrecord.shard_paths(shards)
     tfrecord.check_shards(paths)
-    total, pixels = None, _of_shards(paths)
+    from panet_tf.dataloaders import shard_images
+    total, pixels = None, shard_images.images(paths, _READ_AHEAD)
   else:
     ids = _ids(images, annotations)
     total, pixels = len(ids), _of_files(ids)
-  run = runs.Run.read(model, overrides, 'propose')
-  run.params = resolve.proposing(run.params, num_proposals)
-  proposer = Proposer(run)
+  from panet_tf.inference import proposer
+  rpn = proposer.open_proposer(model, num_proposals, overrides)
   files.make_folder(os.path.dirname(output) or '.')
   began, numbers = time.monotonic(), []
 
   def found(images):
     for image_id, image in images:
-      one = proposer(image)
+      one = rpn(image)
       numbers.append(len(one))
       yield image_id, one
 
@@ -136,25 +101,8 @@ def _of_files(ids: dict[str, Any]) -> Iterator[Any]:
   with futures.ThreadPoolExecutor(_READ_AHEAD) as pool:
     for frame in frames.read_images(ids.items(), pool, _READ_AHEAD):
       if frame.error:
-        raise InputError(frame.error)
+        raise errors.InputError(frame.error)
       yield frame.image_id, frame.pixels
-
-
-def _of_shards(paths: Sequence[str]) -> Iterator[Any]:
-  """(image id, image [H, W, 3] uint8) of records."""
-  decode = panet_parser.Decoder(include_mask=False).decode
-  for path in paths:
-    image_ids = (tfrecord.read_dataset_info(path) or {}).get('image_ids')
-    examples = tf.data.TFRecordDataset(path).map(
-        decode, num_parallel_calls=_READ_AHEAD)
-    try:
-      for example in examples.prefetch(_READ_AHEAD):
-        yield (tfrecord.original_id(
-            example['source_id'].numpy().decode(), image_ids),
-               example['image'].numpy())
-    except (tf.errors.OpError, ValueError, LookupError) as e:
-      raise InputError(f'{path}: holds a record that is no image of a data set '
-                       f'({" ".join(str(e).split()):.80})') from e
 
 
 def _once(found: Iterable[_Found]) -> Iterator[_Found]:
@@ -162,8 +110,8 @@ def _once(found: Iterable[_Found]) -> Iterator[_Found]:
   seen = set()
   for image_id, one in found:
     if str(image_id) in seen:
-      raise InputError(f'image {image_id!r} is there twice; its proposals '
-                       'could not be told apart')
+      raise errors.InputError(f'image {image_id!r} is there twice; its '
+                              'proposals could not be told apart')
     seen.add(str(image_id))
     yield image_id, one
 

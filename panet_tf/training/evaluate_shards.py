@@ -4,20 +4,17 @@ Model Garden's loop evaluates a graph on batches of one canvas. Copies, voting
 and ensembles need the image itself.
 """
 
-from collections.abc import Iterator
 import os
 from typing import Any
 
-import numpy as np
 from official.core import config_definitions as cfg
 from official.core import task_factory
 import tensorflow as tf
 
 from panet_tf import files
 from panet_tf import runs
-from panet_tf.configs import panet
 from panet_tf.data import shards
-from panet_tf.dataloaders import parser
+from panet_tf.dataloaders import shard_images
 from panet_tf.inference import predictor
 from panet_tf.inference.suite import ensemble
 from panet_tf.inference.suite import members
@@ -48,7 +45,9 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   evaluator = task.coco_metric
   detector = _detector(params, model_dir)
   watch = progress.EvaluationProgress(evaluator.num_truth_images)
-  for source_id, image in _images(options.validation_data):
+  data = options.validation_data
+  for source_id, image in shard_images.source_images(
+      shards.shard_paths(data.input_path), data.regenerate_source_id):
     evaluator.add_image(source_id, detector.detect(image))
     watch(evaluator.num_images)
   metrics = {name: float(x) for name, x in evaluator.result().items()}
@@ -64,14 +63,6 @@ def _detector(params, model_dir):
   run = runs.Run(runs.find(model_dir), params, runs.read_info(model_dir))
   return predictor.Predictor(run) if options.is_plain else ensemble.Ensemble(
       [run])
-
-
-def _images(data: panet.DataConfig) -> Iterator[tuple[bytes, np.ndarray]]:
-  """Source ids and images [H, W, 3] uint8 of shards, in their order."""
-  decoder = parser.Decoder(False, data.regenerate_source_id)
-  records = tf.data.TFRecordDataset(shards.shard_paths(data.input_path))
-  for example in records.map(decoder.decode).prefetch(2):
-    yield example['source_id'].numpy(), example['image'].numpy()
 
 
 def _write(params, model_dir, metrics):
