@@ -18,39 +18,12 @@ import numpy as np
 
 from panet_tf import errors
 
-# tensorflow/core/example/{example,feature}.proto, names and numbers.
-_EXAMPLE_PROTO = """
-name: "example.proto" package: "panet" syntax: "proto3"
-message_type { name: "BytesList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
-message_type { name: "FloatList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
-message_type { name: "Int64List"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
-message_type { name: "Feature" oneof_decl { name: "kind" }
-  field { name: "bytes_list" number: 1 type: TYPE_MESSAGE
-          type_name: ".panet.BytesList" label: LABEL_OPTIONAL oneof_index: 0 }
-  field { name: "float_list" number: 2 type: TYPE_MESSAGE
-          type_name: ".panet.FloatList" label: LABEL_OPTIONAL oneof_index: 0 }
-  field { name: "int64_list" number: 3 type: TYPE_MESSAGE
-          type_name: ".panet.Int64List" label: LABEL_OPTIONAL oneof_index: 0 } }
-message_type { name: "Features"
-  field { name: "feature" number: 1 label: LABEL_REPEATED type: TYPE_MESSAGE
-          type_name: ".panet.Features.FeatureEntry" }
-  nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
-    field { name: "value" number: 2 label: LABEL_OPTIONAL type: TYPE_MESSAGE
-            type_name: ".panet.Feature" } } }
-message_type { name: "Example"
-  field { name: "features" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE
-          type_name: ".panet.Features" } }
-"""
-
-
 def _example_class() -> Any:
+  """tf.train.Example, as TensorFlow's own files describe it."""
+  path = os.path.join(os.path.dirname(__file__), 'example.textproto')
   pool = descriptor_pool.DescriptorPool()
-  pool.Add(text_format.Parse(_EXAMPLE_PROTO,
-                             descriptor_pb2.FileDescriptorProto()))
+  with open(path, encoding='utf-8') as f:
+    pool.Add(text_format.Parse(f.read(), descriptor_pb2.FileDescriptorProto()))
   return message_factory.GetMessageClass(
       pool.FindMessageTypeByName('panet.Example'))
 

@@ -6,7 +6,9 @@ Every entry of the list ends as exactly one of kept, repaired and rejected.
 import collections
 import dataclasses
 import math
+import os
 
+from panet_tf import files
 from panet_tf.data import segmentation
 
 _NUM_EXAMPLES = 5
@@ -14,45 +16,10 @@ _LONGEST_TEXT = 60
 # COCO needs six levels; Python's own limit is hit by comparing and printing.
 _DEEPEST = 50
 
-# error: the converter refuses the file or the entry, or would crash; warning:
-# it copes, but the entry is hardly what was meant; note: worth knowing.
-KINDS = {
-    'not-an-object': ('error', 'entry is no object'),
-    'bad-id': ('error', 'id is missing, or neither a number nor a string'),
-    'duplicate-id': ('error', 'id comes twice'),
-    'float-id': ('error', 'id is written as a float'),
-    'string-category': ('error', 'category id is a string'),
-    'string-reference': ('error', 'id of its image or category is a string'),
-    'bad-field': ('error', 'field is missing or malformed'),
-    'nan': ('error', 'NaN or infinite'),
-    'bad-size': ('error', 'width or height is no side of an image'),
-    'image-missing': ('error', 'no such image file'),
-    'image-unreadable': ('error', 'image file cannot be used'),
-    'size-mismatch': ('error', 'image file has another size'),
-    'unknown-image': ('error', 'annotation of an absent image'),
-    'unknown-category': ('error', 'annotation of an absent category'),
-    'image-rejected': ('error', 'annotation of an image that is rejected'),
-    'category-rejected': ('error', 'annotation of a category that is rejected'),
-    'bad-rle': ('error', 'RLE of the wrong size or form'),
-    'bad-polygon': ('error', 'polygons are malformed'),
-    'empty-mask': ('error', 'mask has no pixel in the image'),
-    'bad-box': ('error', 'box is missing, or not four numbers'),
-    'degenerate-box': ('error', 'box has no extent in the image'),
-    'bad-area': ('error', 'area is no number of pixels of the image'),
-    'string-id': ('warning', 'id is a string'),
-    'missing-size': ('warning', 'width or height is missing'),
-    'exif-rotation': ('warning', 'image file is rotated by its EXIF'),
-    'missing-iscrowd': ('warning', '`iscrowd` is missing'),
-    'missing-area': ('warning', '`area` is missing'),
-    'missing-bbox': ('warning', '`bbox` is missing'),
-    'no-segmentation': ('warning', 'no mask; a box alone trains no mask'),
-    'short-polygon': ('warning', 'polygon has fewer than three points'),
-    'box-outside': ('warning', 'box reaches over the edge of the image'),
-    'box-differs': ('warning', 'box is not that of the mask'),
-    'same-mask': ('warning', 'mask comes twice in an image'),
-    'nan-elsewhere': ('warning', 'NaN in a field that is not read'),
-    'category-gaps': ('note', 'category ids have gaps'),
-}
+# {kind of a defect: (severity, meaning)}, in the order of the report.
+KINDS = {kind: (severity, meaning) for severity, kinds in files.read_yaml(
+    os.path.join(os.path.dirname(__file__), 'kinds.yaml')).items()
+         for kind, meaning in kinds.items()}
 OUTCOMES = ('repaired', 'dropped', 'rejected', 'left')
 
 
