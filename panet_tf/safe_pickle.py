@@ -74,9 +74,10 @@ class _DType:
 class _Array:
   """`numpy.ndarray`, filled by `__setstate__`."""
 
+  array = None
+
   def __init__(self, *unused):
     del unused
-    self.array = None
 
   def __setstate__(self, state):
     _, shape, dtype, is_fortran, raw = state
@@ -103,20 +104,18 @@ def _bytes(value) -> bytes:
   return value.encode('latin1') if isinstance(value, str) else bytes(value)
 
 
-def _names() -> dict[tuple[str, str], Callable[..., Any]]:
-  names = {
-      ('collections', 'OrderedDict'): Dict_,
-      # Bytes, as Python 3 writes them for Python 2.
-      ('_codecs', 'encode'): lambda text, *unused: text,
-      ('__builtin__', 'bytes'): lambda: b'',  # Only the empty ones.
-      ('numpy', 'dtype'): _DType,
-      ('numpy', 'ndarray'): type('ndarray', (), {}),
-  }
-  for module in ('numpy.core', 'numpy._core'):
-    names[f'{module}.multiarray', '_reconstruct'] = lambda *unused: _Array()
-    names[f'{module}.multiarray', 'scalar'] = _scalar
-    names[f'{module}.numeric', '_frombuffer'] = _from_buffer
-  return names
+_NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ('collections', 'OrderedDict'): Dict_,
+    # Bytes, as Python 3 writes them for Python 2.
+    ('_codecs', 'encode'): lambda text, *unused: text,
+    ('__builtin__', 'bytes'): lambda: b'',  # Only the empty ones.
+    ('numpy', 'dtype'): _DType,
+    ('numpy', 'ndarray'): type('ndarray', (), {}),
+}
+for _module in ('numpy.core', 'numpy._core'):
+  _NAMES |= {(f'{_module}.multiarray', '_reconstruct'): _Array,
+             (f'{_module}.multiarray', 'scalar'): _scalar,
+             (f'{_module}.numeric', '_frombuffer'): _from_buffer}
 
 
 # The C unpickler makes room for any memo index that a file names; this one
@@ -155,7 +154,7 @@ def load(reader: Reader, path: str, names: Names | None = None,
     InputError: a damaged file, or one with other names in it.
   """
   try:
-    return _Unpickler(reader, path, {**_names(), **(names or {})},
+    return _Unpickler(reader, path, {**_NAMES, **(names or {})},
                       persistent_load).load()
   except errors.InputError:
     raise
@@ -168,8 +167,3 @@ def load(reader: Reader, path: str, names: Names | None = None,
 def plain(value: Any) -> Any:
   """An `_Array` as an array; anything else is left as it is."""
   return value.array if isinstance(value, _Array) else value
-
-
-def arrays(tree: Any) -> Any:
-  """`plain` of a dictionary's values."""
-  return {key: plain(value) for key, value in tree.items()}

@@ -36,10 +36,7 @@ def check(params: Any, use: str, where: str = 'the model'):
     task.inference.check()
     return
   task.inference.check()
-  if use == 'propose':
-    stages.check_proposes(task.model, where)
-  else:
-    stages.check_whole(task.model, where)
+  stages.check_image(task.model.stages, use == 'propose', where)
   task.model.check()
   task.validation_data.parser.check(task.model, is_training=False)
   if use == 'suite':

@@ -68,8 +68,9 @@ def _on_all_devices(model: panet.PANet, trainer: cfg.TrainerConfig, *,
 
 def _coco(model: panet.PANet, steps: list[int]) -> cfg.ExperimentConfig:
   """Section 4.2: 16 images a batch, multi-scale, 800/1000 for evaluation."""
+  rates = [0.02, 0.002, 0.0002][:len(steps)]
   return _on_all_devices(
-      model, _trainer(steps, [0.02, 0.002]), batch_size=16,
+      model, _trainer(steps, rates), batch_size=16,
       data=['coco/annotations/instances_val2017.json', 'coco/train',
             'coco/val'],
       train=panet.ParserConfig(
@@ -114,14 +115,9 @@ def panet_rpn() -> cfg.ExperimentConfig:
 @_experiment
 def panet_official_release() -> cfg.ExperimentConfig:
   """The authors' release, on COCO; see configs/coco/official_*.yaml."""
-  params = _on_all_devices(
-      official_release.model(), _trainer([120000, 160000, 180000],
-                                        [0.02, 0.002, 0.0002]),
-      batch_size=16,
-      data=['coco/annotations/instances_val2017.json', 'coco/train',
-            'coco/val'],
-      train=official_release.train_parser(),
-      evaluation=official_release.evaluation_parser())
+  params = _coco(official_release.model(), [120000, 160000, 180000])
+  params.task.train_data.parser = official_release.train_parser()
+  params.task.validation_data.parser = official_release.evaluation_parser()
   params.task.validation_data.global_batch_size = 1
   return params
 

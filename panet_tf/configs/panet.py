@@ -146,7 +146,6 @@ class PANet(maskrcnn.MaskRCNN):
                         for config in (self, defaults))
       one_of(field, value, (default,))
     if self.include_mask:
-      stages_lib.check_masks(self.stages)
       self._check_mask_branch()
     if self.normalization == 'group':
       self._check_groups()
@@ -185,6 +184,10 @@ class PANet(maskrcnn.MaskRCNN):
           'many boxes and no export would equal it; set use_batched_nms: true')
 
   def _check_mask_branch(self):
+    if self.stages == 'rpn':
+      raise errors.InputError(
+          'task.model.include_mask is true, but task.model.stages is rpn, '
+          'which has no mask branch; it must be false')
     head: Any = self.mask_head
     if (self.fully_connected_fusion
         and int(self.fc_source[-1]) > head.num_convs):

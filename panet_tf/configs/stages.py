@@ -13,45 +13,27 @@ from panet_tf import errors
 
 STAGES = ('both', 'rpn', 'detector')
 
-_INSTEAD = {
-    'rpn': 'run it with `panet propose`',
-    'detector': 'it needs stored proposals, which only `train.py --mode=eval` '
-                'with task.validation_data.proposals has',
-}
+# {whether proposals are wanted, not detections: {stages that fail: why}}.
+_LACKS = {
+    True: {'detector': ': it has no RPN; --model must be a whole model, or of '
+                       'the experiment panet_rpn'},
+    False: {'rpn': '; run it with `panet propose`',
+            'detector': '; it needs stored proposals, which only `train.py '
+                        '--mode=eval` with task.validation_data.proposals '
+                        'has'}}
 
 
-def check_masks(stages: str):
-  """Raises InputError for an RPN with a mask branch."""
-  if stages == 'rpn':
-    raise errors.InputError(
-        'task.model.include_mask is true, but task.model.stages is rpn, which '
-        'has no mask branch; it must be false')
-
-
-def check_whole(model: Any, where: str):
-  """Raises InputError for a model that gives no detections of an image.
+def check_image(stages: str, proposes: bool, where: str):
+  """Raises InputError for a model that makes nothing of an image alone.
 
   Args:
-    model: `configs.panet.PANet`.
+    stages: of the model.
+    proposes: whether it shall give proposals, not detections.
     where: its checkpoint, for the message.
   """
-  if model.stages != 'both':
-    raise errors.InputError(
-        f'{where} is a model whose task.model.stages is {model.stages}; '
-        f'{_INSTEAD[model.stages]}')
-
-
-def check_proposes(model: Any, where: str):
-  """Raises InputError for a model without an RPN.
-
-  Args:
-    model: its `configs.panet.PANet`.
-    where: its checkpoint, for messages.
-  """
-  if model.stages == 'detector':
-    raise errors.InputError(
-        f'{where} is a model whose task.model.stages is detector: it has no '
-        'RPN; --model must be a whole model, or of the experiment panet_rpn')
+  if stages in _LACKS[proposes]:
+    raise errors.InputError(f'{where} is a model whose task.model.stages is '
+                            f'{stages}{_LACKS[proposes][stages]}')
 
 
 def check_task(task: Any, used: Iterable[Any]):

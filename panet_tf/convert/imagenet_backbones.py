@@ -74,20 +74,19 @@ def set_weights(backbone: Any, opened: sources.Source, path: str):
     InputError: a key is missing, left over, has another shape or numbers that
       are no float32; nothing has changed.
   """
-  kinds = {'oihw': weights.conv, 'hwio': weights.as_it_is}
-  entries, norms = [], []
+  kind = weights.conv if opened.layout == 'oihw' else weights.as_it_is
+  entries, norms, vectors = [], [], {}
   for place, conv in sources.places(backbone):
     keys = opened.keys(place)
-    entries.append(kinds[opened.layout](keys.kernel, conv.conv.kernel))
-    arrays = {name: weights.Value(key, tuple(conv.norm.gamma.shape))
-              for name, key in keys.norm().items()
-              if key in opened.arrays or name != 'bias'}
-    norms.append((conv.norm, arrays))
-  values = [value for _, arrays in norms for value in arrays.values()]
-  weights.assign(entries, opened.arrays, path, values)
-  for norm, arrays in norms:
-    _set_norm(norm, {name: value.read(opened.arrays)
-                     for name, value in arrays.items()}, opened.epsilon)
+    entries.append(kind(keys.kernel, conv.conv.kernel))
+    of_norm = {name: key for name, key in keys.norm().items()
+               if key in opened.arrays or name != 'bias'}
+    norms.append((conv.norm, of_norm))
+    vectors |= dict.fromkeys(of_norm.values(), tuple(conv.norm.gamma.shape))
+  values = weights.assign(entries, opened.arrays, path, vectors)
+  for norm, of_norm in norms:
+    _set_norm(norm, {name: values[key] for name, key in of_norm.items()},
+              opened.epsilon)
 
 
 def _set_norm(norm, given: Mapping[str, np.ndarray], epsilon: float):

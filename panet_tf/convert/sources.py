@@ -146,8 +146,8 @@ def _pickled(path):
   blobs = tree.get('blobs', tree) if isinstance(tree, dict) else None
   if not isinstance(blobs, dict):
     raise errors.InputError(f'{path} is no .pkl of Detectron: it has no blobs')
-  return {str(key): value for key, value in safe_pickle.arrays(blobs).items()
-          if isinstance(value, np.ndarray)}
+  arrays = {str(key): safe_pickle.plain(value) for key, value in blobs.items()}
+  return {key: a for key, a in arrays.items() if isinstance(a, np.ndarray)}
 
 
 def _keras_keys(place: Place) -> Keys:

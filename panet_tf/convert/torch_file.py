@@ -52,7 +52,7 @@ class _Tensor:
   shape: tuple[int, ...]
   stride: tuple[int, ...]
 
-  def check(self):
+  def __post_init__(self):
     """Raises ValueError for a view that leaves its storage, or repeats it."""
     numbers = (self.offset, *self.shape, *self.stride)
     if not (isinstance(self.storage, _Storage)
@@ -74,39 +74,34 @@ class _Tensor:
 
 def _tensor(storage, offset, shape, stride, *unused):
   del unused  # Whether it is trained, hooks.
-  tensor = _Tensor(storage, offset, tuple(shape), tuple(stride))
-  tensor.check()
-  return tensor
+  return _Tensor(storage, offset, tuple(shape), tuple(stride))
 
 
-def _names() -> safe_pickle.Names:
-  names = {
-      ('torch._utils', '_rebuild_tensor'): _tensor,
-      ('torch._utils', '_rebuild_tensor_v2'): _tensor,
-      ('torch._utils', '_rebuild_parameter'): lambda data, *unused: data,
-      ('torch', 'Size'): tuple,
-  }
-  for name, dtype in _DTYPES.items():
-    names['torch', f'{name}Storage'] = np.dtype(dtype)
-  return names
+_NAMES = {
+    ('torch._utils', '_rebuild_tensor'): _tensor,
+    ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+    ('torch._utils', '_rebuild_parameter'): lambda data, *unused: data,
+    ('torch', 'Size'): tuple,
+    **{('torch', f'{name}Storage'): np.dtype(dtype)
+       for name, dtype in _DTYPES.items()}}
 
 
-class _Storages:
-  """The storages that a pickle refers to."""
+def _unpickled(reader, path) -> tuple[Any, dict[str, _Storage]]:
+  """A pickle of tensors, and the storages that it refers to by key."""
+  storages: dict[str, _Storage] = {}
 
-  def __init__(self):
-    self.by_key: dict[str, _Storage] = {}
-
-  def load(self, pid: Any) -> _Storage:
+  def load(pid):
     """A `persistent_load`: ('storage', type, key, device, numel[, view])."""
     kind, dtype, key, _, numel, *view = pid
     if (kind != 'storage' or not isinstance(dtype, np.dtype)
         or not (type(numel) is int and numel >= 0) or any(view)):
       raise ValueError('an id that is not of a storage')
-    storage = self.by_key.setdefault(str(key), _Storage(str(key), dtype, numel))
+    storage = storages.setdefault(str(key), _Storage(str(key), dtype, numel))
     if (storage.dtype, storage.numel) != (dtype, numel):
       raise ValueError(f'two storages {key}')
     return storage
+
+  return safe_pickle.load(reader, path, _NAMES, load), storages
 
 
 def state_dict(path: str, key: str = '') -> dict[str, np.ndarray]:
@@ -140,15 +135,14 @@ def _from_pickles(reader, path, key):
   header = [safe_pickle.load(reader, path) for _ in range(3)]
   if header[:2] != [_MAGIC, _PROTOCOL]:
     raise errors.InputError(f'{path} is no checkpoint that PyTorch wrote')
-  storages = _Storages()
-  tensors = _selected(
-      safe_pickle.load(reader, path, _names(), storages.load), path, key)
-  wanted = _storages_of(tensors)
+  tree, storages = _unpickled(reader, path)
+  tensors = _selected(tree, path, key)
+  wanted = {tensor.storage for tensor in tensors.values()}
   names = safe_pickle.load(reader, path)
   if not (isinstance(names, list) and all(isinstance(x, str) for x in names)):
     raise errors.InputError(f'{path} is damaged: it has no list of storages')
   for name in names:
-    storage = storages.by_key.get(name)
+    storage = storages.get(name)
     numel, = struct.unpack('<q', reader.read(8))
     if storage is None or storage.numel != numel:
       raise errors.InputError(
@@ -172,12 +166,10 @@ def _from_zip(file, path, key):
         raise errors.InputError(
             f'{path} is a zip, but no checkpoint of PyTorch: it has no '
             'data.pkl')
-      storages = _Storages()
       with _open(archive, members['data.pkl'], path) as member:
-        tree = safe_pickle.load(safe_pickle.Reader(member, path), path,
-                                _names(), storages.load)
+        tree, _ = _unpickled(safe_pickle.Reader(member, path), path)
       tensors = _selected(tree, path, key)
-      for storage in _storages_of(tensors):
+      for storage in dict.fromkeys(t.storage for t in tensors.values()):
         info = members.get(f'data/{storage.key}')
         if info is None or info.file_size != storage.num_bytes:
           raise errors.InputError(
@@ -207,10 +199,6 @@ def _selected(tree: Any, path: str, key: str) -> dict[str, _Tensor]:
            if isinstance(tree, dict) else ''))
   return {str(name): value for name, value in found.items()
           if isinstance(value, _Tensor)}
-
-
-def _storages_of(tensors: dict[str, _Tensor]) -> list[_Storage]:
-  return list({id(t.storage): t.storage for t in tensors.values()}.values())
 
 
 def _arrays(tensors, path):

@@ -32,17 +32,6 @@ class Entry:
   convert: Callable[[np.ndarray], np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
-class Value:
-  """A vector that a caller reads itself: key in the file, and its shape."""
-  key: str
-  shape: tuple[int, ...]
-
-  def read(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The vector itself, float32."""
-    return arrays[self.key].astype(np.float32)
-
-
 def _shape(variable: tf.Variable) -> tuple[int, ...]:
   """Of a variable that is built: nothing of it is unknown."""
   return cast(tuple[int, ...], tuple(variable.shape))
@@ -88,43 +77,53 @@ def yx(entry: Entry) -> Entry:
 
 
 def assign(entries: Sequence[Entry], arrays: Mapping[str, np.ndarray],
-           path: str, values: Sequence[Value] = ()):
+           path: str, others: Mapping[str, tuple[int, ...]] | None = None
+           ) -> dict[str, np.ndarray]:
   """Sets variables.
 
   Args:
     entries: all that is wanted.
     arrays: all that there is.
     path: of the file, for messages.
-    values: what else is wanted, and only checked.
+    others: {key: shape} of what else is wanted, and not set.
+
+  Returns:
+    All that was wanted, float32.
 
   Raises:
     InputError: a key is missing, left over, has another shape or numbers that
       are no float32; nothing has changed.
   """
-  wanted = [*entries, *values]
-  missing = [e.key for e in wanted if e.key not in arrays]
+  wanted = {e.key: e.shape for e in entries} | dict(others or {})
+  missing = [key for key in wanted if key not in arrays]
   if missing:
     raise errors.InputError(f'{path} lacks {_listed(missing)}')
-  left = set(arrays) - {e.key for e in wanted}
+  left = set(arrays) - set(wanted)
   if left:
     raise errors.InputError(
         f'{path} has what this model has no place for: {_listed(sorted(left))}')
-  for entry in wanted:
-    array = arrays[entry.key]
-    if array.shape != entry.shape:
-      raise errors.InputError(
-          f'{path}: {entry.key} has the shape {list(array.shape)}; it must be '
-          f'{list(entry.shape)}')
-    if array.dtype.kind != 'f':
-      raise errors.InputError(
-          f'{path}: {entry.key} has numbers of the type {array.dtype}; they '
-          'must be floating-point')
-    with np.errstate(over='ignore'):
-      if not np.isfinite(array.astype(np.float32)).all():
-        raise errors.InputError(
-            f'{path}: {entry.key} has numbers that are not finite')
+  values = {key: _checked(arrays[key], shape, f'{path}: {key}')
+            for key, shape in wanted.items()}
   for entry in entries:
-    entry.variable.assign(entry.convert(arrays[entry.key].astype(np.float32)))
+    entry.variable.assign(entry.convert(values[entry.key]))
+  return values
+
+
+def _checked(array: np.ndarray, shape: tuple[int, ...], where: str
+             ) -> np.ndarray:
+  """As float32; InputError for another shape, or what is no float32."""
+  if array.shape != shape:
+    raise errors.InputError(
+        f'{where} has the shape {list(array.shape)}; it must be {list(shape)}')
+  if array.dtype.kind != 'f':
+    raise errors.InputError(
+        f'{where} has numbers of the type {array.dtype}; they must be '
+        'floating-point')
+  with np.errstate(over='ignore'):
+    array = array.astype(np.float32, copy=False)
+  if not np.isfinite(array).all():
+    raise errors.InputError(f'{where} has numbers that are not finite')
+  return array
 
 
 def _listed(keys: list[str]) -> str:

@@ -23,9 +23,6 @@ def encode(pixels, height, width, top=0, left=0):
     width: of the image, pixels.
     top: the rectangle's first row.
     left: the rectangle's first column, a multiple of 8.
-
-  Returns:
-    PNG bytes.
   """
   packed = np.packbits(pixels, axis=1)
   # Each line begins with its filter, 0.

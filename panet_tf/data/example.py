@@ -28,14 +28,11 @@ class Options:
 
 
 def records(images, options):
-  """Serialized records of some images.
+  """Records of some images, serialized, and their Ledger.
 
   Args:
     images: list of (source id string, COCO image, its COCO annotations).
-    options: Options.
-
-  Returns:
-    (list of bytes, Ledger).
+    options: of the data set.
 
   Raises:
     InputError: an unusable image or annotation, unless

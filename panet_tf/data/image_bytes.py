@@ -148,14 +148,7 @@ def _to_rgb(pixels, where):
 
 
 def mask_png(rle):
-  """A mask as a full-size PNG whose pixels decode to 0 and 1.
-
-  Args:
-    rle: {'size': [height, width], 'counts': compressed string}.
-
-  Returns:
-    PNG bytes.
-  """
+  """A mask (compressed RLE) as a full-size PNG whose pixels are 0 and 1."""
   height, width = rle['size']
   top, left, pixels = _cut(height, rle['counts'])
   return bit_png.encode(pixels, height, width, top, left)
@@ -165,9 +158,6 @@ def crop_png(rle):
   """A mask cut to its bounding box, as a PNG like `mask_png`.
 
   Decoding it takes time by the object, not by the image.
-
-  Args:
-    rle: as for `mask_png`.
 
   Returns:
     (PNG bytes, top, left): where the cut goes in the image, pixels; of an empty

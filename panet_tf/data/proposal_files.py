@@ -7,13 +7,13 @@ is trusted. No TensorFlow.
 
 import collections
 import glob
-import json
 import os
 
 from google.protobuf import message
 import numpy as np
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf import safe_pickle
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
@@ -51,8 +51,7 @@ def images(path):
 def _of_json(path):
   """COCO results; `category_id` may be missing and is not looked at."""
   try:
-    with open(path, encoding='utf-8') as f:
-      results = json.load(f)
+    results = files.read_json(path)
   except (OSError, ValueError, RecursionError) as e:
     raise errors.InputError(f'{path}: not JSON ({e!s:.80}); should be a list '
                             'of COCO results') from e

@@ -18,6 +18,7 @@ import numpy as np
 
 from panet_tf import errors
 
+
 def _example_class() -> Any:
   """tf.train.Example, as TensorFlow's own files describe it."""
   path = os.path.join(os.path.dirname(__file__), 'example.textproto')

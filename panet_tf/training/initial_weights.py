@@ -50,15 +50,12 @@ def load(model: tf_keras.Model, checkpoint: str, labels: Sequence[int] = ()):
   _check_shapes(model.variables, values, checkpoint, {
       v: num_stored / num_classes for v in by_class})
   for v in model.variables:
-    if id(v) in by_class and sources:
-      v.assign(transfer(v.numpy(), values[id(v)], sources))
-    elif id(v) in values and id(v) not in by_class:
-      v.assign(values[id(v)])
-  new = [v.name for v in model.variables if id(v) not in values]
-  print('\n'.join([
+    if id(v) in by_class:
+      values[id(v)] = (transfer(v.numpy(), values[id(v)], sources) if sources
+                       else v.numpy())
+  _assign(model.variables, values, unused, [
       f'initial weights: {checkpoint}',
-      *_summary(layers, sources, num_classes, num_stored),
-      *_left_over(new, unused)]), flush=True)
+      *_summary(layers, sources, num_classes, num_stored)])
 
 
 def load_modules(model: tf_keras.Model, checkpoint: str,
@@ -77,13 +74,21 @@ def load_modules(model: tf_keras.Model, checkpoint: str,
   values, unused = _read(parts, checkpoint)
   variables = _variables(parts)
   _check_shapes(variables, values, checkpoint, {})
+  _assign(variables, values, unused,
+          [f'initial weights of {", ".join(modules)}: {checkpoint}'])
+
+
+def _assign(variables, values, unused, lines):
+  """Sets what there are values for; prints `lines`, and what is left over."""
   for v in variables:
     if id(v) in values:
       v.assign(values[id(v)])
   new = [v.name for v in variables if id(v) not in values]
-  print('\n'.join([
-      f'initial weights of {", ".join(modules)}: {checkpoint}',
-      *_left_over(new, unused)]), flush=True)
+  for what, names in (('not loaded, new', new),
+                      ('of the checkpoint, not used', unused)):
+    if names:
+      lines.append(f'  {what}: {_names(names)}')
+  print('\n'.join(lines), flush=True)
 
 
 def transfer(initial: np.ndarray, stored: np.ndarray,
@@ -117,11 +122,10 @@ def _class_layers(model) -> list[tf_keras.layers.Layer]:
   return layers
 
 
-def _one_line(error):
-  return ' '.join(str(error).split())[:160]
-
-
 def _misfit(checkpoint, reason):
+  """An InputError; a reason that is another error, in one line."""
+  if isinstance(reason, Exception):
+    reason = ' '.join(str(reason).split())[:160]
   return errors.InputError(
       f'task.init_checkpoint {checkpoint} does not fit this model: {reason}')
 
@@ -143,7 +147,7 @@ def _read(parts, checkpoint) -> tuple[dict[int, np.ndarray], list[str]]:
     nodes = trackable_object_graph_pb2.TrackableObjectGraph.FromString(
         reader.get_tensor(_OBJECT_GRAPH)).nodes
   except (ValueError, message.DecodeError, tf.errors.OpError) as e:
-    raise _misfit(checkpoint, _one_line(e)) from e
+    raise _misfit(checkpoint, e) from e
   keys = {id(matched[i]): nodes[i].attributes[0].checkpoint_key
           for i in matched if nodes[i].attributes}
   variables, optional = _variables(parts), _offsets(parts)
@@ -156,7 +160,7 @@ def _read(parts, checkpoint) -> tuple[dict[int, np.ndarray], list[str]]:
     values = {id(v): reader.get_tensor(keys[id(v)])
               for v in variables if id(v) in keys}
   except tf.errors.OpError as e:
-    raise _misfit(checkpoint, _one_line(e)) from e
+    raise _misfit(checkpoint, e) from e
   return values, _unmatched(nodes, matched, parts)
 
 
@@ -233,12 +237,3 @@ def _summary(layers, sources, num_classes, num_stored) -> list[str]:
   return [
       f'  labels of {names}: ' + (', '.join(taken) or 'none'),
       f'  not loaded, new weights for labels: {", ".join(fresh) or "none"}']
-
-
-def _left_over(new, unused) -> list[str]:
-  lines = []
-  if new:
-    lines.append(f'  not loaded, new: {_names(new)}')
-  if unused:
-    lines.append(f'  of the checkpoint, not used: {_names(unused)}')
-  return lines

@@ -68,9 +68,7 @@ def check_ids(table):
 def _make_unique(table, unusable):
   """Numbers annotations anew, and rejects others, whose id is not their own.
 
-  Args:
-    table: their Table.
-    unusable: positions of entries without an id.
+  The positions in `unusable` are of entries without an id.
   """
   fresh = 1 + max((entry['id'] for position, entry in table.alive()
                    if position not in unusable
@@ -136,11 +134,8 @@ def _check_strings(table, unusable):
 def check_references(annotations, field, table, were_strings):
   """Rejects annotations of an image or category that is not there any more.
 
-  Args:
-    annotations: Table of the annotations.
-    field: `image_id` or `category_id`.
-    table: what it refers to, ids checked.
-    were_strings: what `check_ids` said of `table`.
+  The `field` (`image_id` or `category_id`) refers to `table`, of whose ids
+  `check_ids` said whether they `were_strings`.
   """
   noun = field.removesuffix('_id')
   string_kind = 'string-reference'

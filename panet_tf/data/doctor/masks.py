@@ -27,7 +27,7 @@ def check(table, position, size):
   """Checks one annotation whose image and category are known.
 
   Args:
-    table: Table of the annotations.
+    table: of the annotations.
     position: of this one.
     size: (height, width) of its image, or None if nothing tells.
 
@@ -188,14 +188,10 @@ def _kind(value, kind):
 
 
 def check_same(table, masks):
-  """Looks for masks that come twice in an image.
+  """Looks for masks [(position, compressed RLE)] that come twice in an image.
 
   A copy in all but its id is dropped; where anything else differs, say the
   category, no reading is the only right one.
-
-  Args:
-    table: Table of the annotations.
-    masks: [(position, compressed RLE)] of one image.
   """
   alike = {}
   for position, rle in masks:

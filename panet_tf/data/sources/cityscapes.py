@@ -10,10 +10,10 @@ that were not told apart), or label id * 1000 + number of the object. The label
 ids are those of cityscapesScripts, not its training ids.
 """
 
-import json
 import os
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf.data.sources import instance_png
 
 # The eight classes that instances are evaluated of, with Cityscapes' own ids.
@@ -106,8 +106,7 @@ def _category_of(value):
 def _check_polygons(path, image, groups):
   """polygons.json tells of the same frame as the PNG, as far as it shows."""
   try:
-    with open(path, encoding='utf-8') as f:
-      frame = json.load(f)
+    frame = files.read_json(path)
     size = frame['imgWidth'], frame['imgHeight']
     labels = {o['label'] for o in frame['objects'] if not o.get('deleted')}
   except (OSError, ValueError, RecursionError, LookupError, TypeError,

@@ -40,11 +40,8 @@ def image_entry(root, file_name):
 def read_frame(root, image, truth, category_of):
   """(image entry, annotations), without ids, of an image and its PNG.
 
-  Args:
-    root: what names are relative to.
-    image: name.
-    truth: name of the instance PNG, or None for no annotations.
-    category_of: see `annotations`.
+  Names are relative to `root`; a `truth` of None has no annotations, and
+  `category_of` is as for `annotations`.
 
   Raises:
     InputError: naming the file.
@@ -90,12 +87,8 @@ def annotations(path, image, category_of):
 def read_ids(path, image):
   """Pixels of an instance PNG, [height, width] uint16.
 
-  Args:
-    path: the PNG.
-    image: its `image_entry`, whose size it must have.
-
   Raises:
-    InputError: naming the file.
+    InputError: naming the file; also for another size than its `image_entry`.
   """
   with _opened(path, ('PNG',)) as pixels:
     if not pixels.mode.startswith('I'):  # I;16, or I in older Pillow
@@ -159,17 +152,14 @@ def listed(root, pattern):
 
 
 def pairs(root, images, truths, found, right):
-  """Images and the truths that belong to them.
+  """[(root, image, truth)]: names relative to a root.
 
   Args:
     root: what names are relative to.
-    images: list of names.
-    truths: list of names, of the truths that the images should have.
-    found: list of names, of the truths that are there.
+    images: names.
+    truths: names of those that the images should have.
+    found: names of those that are there.
     right: what to say of one that is missing.
-
-  Returns:
-    [(root, image, truth)].
 
   Raises:
     InputError: naming the first that is missing or superfluous.

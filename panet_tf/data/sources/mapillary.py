@@ -17,10 +17,10 @@ object--vehicle--vehicle-group), and is left out like any such label.
 """
 
 import functools
-import json
 import os
 
 from panet_tf import errors
+from panet_tf import files
 from panet_tf.data.sources import instance_png
 
 _SPLITS = ('training', 'validation', 'testing')
@@ -85,9 +85,8 @@ def _labels(path):
   """Name of each label, in order of label id; '' for one without instances."""
   right = 'should be JSON with `labels`, each with `name` and `instances`'
   try:
-    with open(path, encoding='utf-8') as f:
-      labels = json.load(f)['labels']
-    found = [(label['name'], label['instances']) for label in labels]
+    found = [(label['name'], label['instances'])
+             for label in files.read_json(path)['labels']]
   except (OSError, ValueError, RecursionError, LookupError, TypeError) as e:
     raise errors.InputError(f'{path}: {right} ({e!r:.80})') from e
   for number, (name, instances) in enumerate(found):

@@ -84,11 +84,7 @@ def _write_scene(image_dir, dataset, number, seed, image_size):
 
 
 def scene(rng, size):
-  """Draws one scene.
-
-  Args:
-    rng: numpy.random.Generator.
-    size: height and width, pixels.
+  """Draws one scene of so many pixels in height and width.
 
   Returns:
     image: [size, size, 3], uint8, RGB.
@@ -119,14 +115,9 @@ def scene(rng, size):
 def _place(rng, shape, owner, pixels):
   """Coverage of a new object that hides nobody too far, or None.
 
-  Args:
-    rng: numpy.random.Generator.
-    shape: one of SHAPES.
-    owner: [size, size], index of the object seen at each pixel, or -1.
-    pixels: how many pixels each object has, hidden ones included.
-
-  Returns:
-    [size, size] float in 0..1, antialiased at the edge.
+  It is [size, size] in 0..1, antialiased at the edge; `owner` [size, size] is
+  the index of the object seen at each pixel, or -1; `pixels` says how many each
+  object has, hidden ones included.
   """
   size = owner.shape[0]
   for _ in range(10):
