@@ -59,11 +59,10 @@ def convert(source: str, path: str, output_dir: str) -> dict[str, Any]:
       'init_checkpoint_modules': 'backbone', 'model': fields}}
   with files.folder_written_whole(output_dir) as folder:
     tf.train.Checkpoint(backbone=backbone).save(os.path.join(folder, 'ckpt'))
-    with open(os.path.join(folder, runs.BACKBONE), 'w',
-              encoding='utf-8') as f:
-      f.write('# The backbone beside this file; give it to train.py with\n'
-              '# --config_file, behind the one of the experiment.\n')
-      yaml.safe_dump(document, f, sort_keys=False)
+    files.write_text(os.path.join(folder, runs.BACKBONE), [
+        '# The backbone beside this file; give it to train.py with\n'
+        '# --config_file, behind the one of the experiment.\n',
+        yaml.safe_dump(document, sort_keys=False)])
   return document
 
 

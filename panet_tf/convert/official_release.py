@@ -27,7 +27,12 @@ from panet_tf.convert import torch_file
 from panet_tf.convert import weights
 from panet_tf.modeling import panet_model
 
-_POOLED = 7, 14  # Edges of what the box and the mask head flatten.
+# {part of the model: {layer: keys}}.
+_KEYS = files.read_yaml(
+    os.path.join(os.path.dirname(__file__), 'official_release.yaml'))
+# Layers that flatten a map, and its edge.
+_MAP_EDGES = {'fc1': 7, 'fc': 7, 'mask_fc': 14}
+_XY = ('boxes', 'box_deltas')  # Their offsets come as x, y, width, height.
 # Of `configs.panet.PANet`: what decides which weights there are.
 _FIXED = ('bottom_up_path', 'adaptive_feature_pooling', 'fuse_after',
           'fully_connected_fusion', 'normalization', 'rpn_normalization',
@@ -125,11 +130,12 @@ def set_weights(model: panet_model.PANetModel, arrays: Any, path: str):
 def entries(model: panet_model.PANetModel) -> Iterator[weights.Entry]:
   """Every key of the release, and the variable it belongs to."""
   yield from backbone_entries(model.backbone, 'Conv_Body.conv_body')
-  yield from neck_entries(model.decoder, 'Conv_Body')
-  yield from rpn_entries(model.rpn_head)
-  yield from box_head_entries(model.detection_head[0])
+  yield from part_entries('decoder', model.decoder)
+  yield from part_entries('rpn_head', model.rpn_head)
+  box_head = model.detection_head[0]
+  yield from part_entries(f'box_head_{box_head.kind}', box_head)
   if model.mask_head is not None:
-    yield from mask_head_entries(model.mask_head)
+    yield from part_entries('mask_head', model.mask_head)
 
 
 def backbone_entries(backbone, prefix):
@@ -142,87 +148,30 @@ def backbone_entries(backbone, prefix):
     else:
       names = [f'res{place.stage}.{place.block}.{kind}{place.name[-1]}'
                for kind in ('conv', 'bn')]
-    yield from _conv(conv, *(f'{prefix}.{name}' for name in names))
+    yield from _entries(conv, *(f'{prefix}.{name}' for name in names))
 
 
-def neck_entries(decoder, prefix):
-  """Of the pyramid and the bottom-up path."""
-  pyramid, path = decoder.feature_pyramid, decoder.bottom_up_path
-  yield from _sequence(pyramid.lateral['5'], f'{prefix}.conv_top')
-  for i in range(3):
-    yield from _sequence(
-        pyramid.lateral[str(4 - i)],
-        f'{prefix}.topdown_lateral_modules.{i}.conv_lateral')
-    for step, conv in ((1, path.down[str(2 + i)]), (2, path.fuse[str(3 + i)])):
-      yield from _sequence(
-          conv, f'{prefix}.panet_buttomup_conv{step}_modules.{i}')
-  for i in range(4):
-    yield from _sequence(
-        pyramid.posthoc[str(5 - i)], f'{prefix}.posthoc_modules.{i}')
+def part_entries(name: str, part: Any) -> Iterator[weights.Entry]:
+  """Of a part of the model, by its name in official_release.yaml."""
+  for path, keys in _KEYS[name].items():
+    layer = part
+    for step in path.split('.'):
+      layer = layer[step] if isinstance(layer, dict) else getattr(layer, step)
+    if isinstance(keys, str):
+      keys = [f'{keys}.0', f'{keys}.1']
+    found = _entries(layer, *keys, size=_MAP_EDGES.get(path.split('.')[0], 1))
+    yield from map(weights.yx, found) if path in _XY else found
 
 
-def rpn_entries(head):
-  """Of the RPN head; box offsets come as x, y, width, height."""
-  yield from _plain(head.conv['1'], 'RPN.FPN_RPN_conv', weights.conv)
-  yield from _plain(head.scores, 'RPN.FPN_RPN_cls_score', weights.conv)
-  yield from map(weights.yx, _plain(
-      head.boxes, 'RPN.FPN_RPN_bbox_pred', weights.conv))
-
-
-def box_head_entries(head):
-  """Of the box head, with two fc layers or four convolutions."""
-  if head.kind == '2fc':
-    for i in range(4):
-      yield from _sequence(
-          head.fc1[f'level_{2 + i}'], f'Box_Head.fc1.{i}', _POOLED[0])
-    yield from _sequence(head.fc2, 'Box_Head.fc2')
+def _entries(block, key, norm_key='', size=1):
+  """Of a Keras layer, or of a `ConvNorm` or `DenseNorm`."""
+  layer = getattr(block, 'conv', None) or getattr(block, 'fc', block)
+  if len(layer.kernel.shape) == 4:
+    yield weights.conv(f'{key}.weight', layer.kernel)
   else:
-    for i in range(4):
-      yield from _sequence(
-          head.conv1[f'level_{2 + i}'], f'Box_Head.conv1_head.{i}')
-    for i, conv in enumerate((head.conv2, head.conv3, head.conv4)):
-      yield from _conv(conv, f'Box_Head.convs.{3 * i}',
-                       f'Box_Head.convs.{3 * i + 1}')
-    yield from _plain(head.fc.fc, 'Box_Head.fc', weights.fc, _POOLED[0])
-  yield from _plain(head.class_logits, 'Box_Outs.cls_score', weights.fc)
-  yield from map(weights.yx, _plain(
-      head.box_deltas, 'Box_Outs.bbox_pred', weights.fc))
-
-
-def mask_head_entries(head):
-  """Of the mask head, its fc branch included."""
-  for i in range(4):
-    yield from _sequence(
-        head.conv1[f'level_{2 + i}'], f'Mask_Head.mask_conv1.{i}')
-  for i, name in enumerate(('conv2', 'conv3')):
-    yield from _conv(head.convs[name], f'Mask_Head.conv_fcn.{3 * i}',
-                     f'Mask_Head.conv_fcn.{3 * i + 1}')
-  yield from _sequence(head.convs['conv4'], 'Mask_Head.mask_conv4')
-  yield from _sequence(head.conv4_fc, 'Mask_Head.mask_conv4_fc')
-  yield from _sequence(head.conv5_fc, 'Mask_Head.mask_conv5_fc')
-  yield from _plain(
-      head.mask_fc, 'Mask_Head.mask_fc.0', weights.fc, _POOLED[1])
-  yield from _plain(head.upconv, 'Mask_Head.upconv', weights.conv)
-  yield from _plain(head.classifier, 'Mask_Outs.classify', weights.conv)
-
-
-def _sequence(block, key, *size):
-  """A layer and its normalization, `key`.0 and `key`.1."""
-  yield from _conv(block, f'{key}.0', f'{key}.1', *size)
-
-
-def _conv(block, key, norm_key, *size):
-  """A `ConvNorm` or `DenseNorm`."""
-  if hasattr(block, 'conv'):
-    yield from _plain(block.conv, key, weights.conv)
-  else:
-    yield from _plain(block.fc, key, weights.fc, *size)
-  yield weights.as_it_is(f'{norm_key}.weight', block.norm.gamma)
-  yield weights.as_it_is(f'{norm_key}.bias', block.norm.beta)
-
-
-def _plain(layer, key, kind, *size):
-  """A Keras layer: kernel and, if it has one, bias."""
-  yield kind(f'{key}.weight', layer.kernel, *size)
+    yield weights.fc(f'{key}.weight', layer.kernel, size)
   if layer.use_bias:
     yield weights.as_it_is(f'{key}.bias', layer.bias)
+  if norm_key:
+    yield weights.as_it_is(f'{norm_key}.weight', block.norm.gamma)
+    yield weights.as_it_is(f'{norm_key}.bias', block.norm.beta)

@@ -29,7 +29,7 @@ def test_neck(parity):
   neck = decoder.PANetDecoder(num_filters=64, norm=GN)
   c = {str(i): release.nhwc(arrays[f'in/C{i}']) for i in range(2, 6)}
   neck(c)
-  weights.assign(list(official_release.neck_entries(neck, 'Conv_Body')), {
+  weights.assign(list(official_release.part_entries('decoder', neck)), {
       f'Conv_Body.{key}': value
       for key, value in taken(arrays, 'gn/w/').items()}, 'x')
   n = neck(c)
@@ -47,8 +47,9 @@ def test_box_head(parity, kind):
   head = box_head.AdaptiveBoxHead(
       num_classes, kind, 64, fc_dims, norm=GN, norm_after_fc=False)
   head(pooled)
-  weights.assign(list(official_release.box_head_entries(head)),
-                 taken(arrays, 'w/'), 'x')
+  weights.assign(
+      list(official_release.part_entries(f'box_head_{kind}', head)),
+      taken(arrays, 'w/'), 'x')
   logits, deltas = head(pooled)
   parity_lib.assert_near(logits[0], arrays['cls_logits'])
   deltas = np.reshape(deltas[0], [len(deltas[0]), -1, 4])[..., [1, 0, 3, 2]]
@@ -61,7 +62,7 @@ def test_mask_head(parity):
   head = fully_connected_fusion.FullyConnectedFusion(
       5, num_filters=64, norm=GN, fc_relu=True, norm_after_upconv=False)
   head([pooled, tf.zeros(pooled[0].shape[:2], tf.int32)])
-  weights.assign(list(official_release.mask_head_entries(head)),
+  weights.assign(list(official_release.part_entries('mask_head', head)),
                  taken(arrays, 'w/'), 'x')
   for k in range(5):
     masks = head([pooled, tf.fill(pooled[0].shape[:2], k)])

@@ -15,8 +15,6 @@ from panet_tf.data import parallel
 from panet_tf.data import segmentation
 from panet_tf.data.doctor import table
 
-_IMAGES_PER_TASK = 16
-
 
 @dataclasses.dataclass(frozen=True)
 class File:
@@ -45,11 +43,12 @@ def check(images, segmentations, image_dir=None, num_workers=None):
   files = _probed(images, image_dir, num_workers) if image_dir else {}
   for position, entry in list(images.alive()):
     defects = _check_stated(images, position)
+    bad = [d for d in defects.values() if d[0] != 'missing-size']
     if position in files:
       _check_file(images, position, files[position], defects,
                   segmentations.get(entry['id'], ()))
-    elif any(kind != 'missing-size' for kind, _ in defects.values()):
-      images.reject(*_of(position, defects))
+    elif bad:
+      images.reject(bad[0][0], position, bad[0][1])
     elif defects:
       images.find('missing-size', position, ', '.join(
           detail for _, detail in defects.values()))
@@ -74,12 +73,6 @@ def _check_stated(images, position):
     detail = f'more than {most} pixels'
     defects = dict.fromkeys(('width', 'height'), ('bad-size', detail))
   return defects
-
-
-def _of(position, defects):
-  """Arguments of `reject` for the worst of some defects."""
-  kind, detail = next(d for d in defects.values() if d[0] != 'missing-size')
-  return kind, position, detail
 
 
 def _check_file(images, position, file, defects, segmentations):
@@ -112,21 +105,14 @@ def _check_file(images, position, file, defects, segmentations):
 
 def _probed(images, image_dir, num_workers):
   """{position: File} of all images that are left."""
-  todo = [(position, entry['file_name']) for position, entry in images.alive()]
-  parts = [todo[i:i + _IMAGES_PER_TASK]
-           for i in range(0, len(todo), _IMAGES_PER_TASK)]
-  results = parallel.with_progress(
-      probe, [(image_dir, part) for part in parts], num_workers,
-      num_images=[len(part) for part in parts])
-  return {position: file for result in results for position, file in result}
+  names = {position: entry['file_name'] for position, entry in images.alive()}
+  files = parallel.with_progress(
+      probe, [(image_dir, name) for name in names.values()], num_workers)
+  return dict(zip(names, files, strict=True))
 
 
-def probe(image_dir, part):
-  """[(position, File)], each file read to its end as the converter would."""
-  return [(position, _file(image_dir, name)) for position, name in part]
-
-
-def _file(image_dir, name):
+def probe(image_dir, name):
+  """The File of a name, read to its end as the converter would."""
   path = os.path.join(image_dir, name)
   try:
     *_, height, width = image_bytes.encode_image(
