@@ -63,12 +63,8 @@ def restore(model: tf_keras.Model, checkpoint: str):
 def check_backbone(checkpoint: str, model: Mapping[str, Any]):
   """Raises InputError where a backbone's weights want another configuration.
 
-  Weights of another preprocessing load without a word, and learn badly.
-
-  Args:
-    checkpoint: as `find` gives it. Without a backbone.yaml beside it, nothing
-      is known.
-    model: fields of `task.model`.
+  Weights of another preprocessing load without a word, and learn badly. Of a
+  checkpoint without a backbone.yaml beside it, nothing is known.
   """
   path = os.path.join(os.path.dirname(checkpoint), BACKBONE)
   if not os.path.exists(path):
@@ -92,11 +88,9 @@ _FREE = ('detection_generator', 'roi_generator', 'roi_sampler', 'mask_sampler',
 
 
 def check_same_model(folder: str, model: Mapping[str, Any]):
-  """Raises InputError where a folder holds a run of another model.
+  """Raises InputError where a folder holds a run of another `task.model`.
 
-  Args:
-    folder: of a training; without a params.yaml, nothing is known.
-    model: fields of `task.model`.
+  Of the folder of a training without a params.yaml, nothing is known.
   """
   path = os.path.join(folder, files.PARAMS)
   if not os.path.exists(path):
@@ -198,10 +192,7 @@ class Run:
 
   def build_model(self, build: Callable[[panet_config.PANet], Any] =
                   factory.build_panet) -> Any:
-    """Builds a new model, and restores its weights.
-
-    Args:
-      build: makes a model of these weights from its options.
+    """Builds a new model from its options, and restores its weights.
 
     Raises:
       InputError: options that no model has, or weights of another one.

@@ -41,9 +41,7 @@ class ParserConfig(maskrcnn.Parser):
   def check(self, model: Any, is_training: bool):
     """Raises InputError for a value that no image can be prepared with.
 
-    Args:
-      model: the `configs.panet.PANet` that sees the images.
-      is_training: whether the images are for training.
+    It depends on the `configs.panet.PANet` that sees the images.
     """
     if self.aug_type and self.aug_type.type:
       raise errors.InputError(
@@ -92,11 +90,7 @@ class DataConfig(maskrcnn.DataConfig):
     return decoder.get().regenerate_source_id
 
   def check(self, task: Any):
-    """Raises InputError for shards that cannot be read in this way.
-
-    Args:
-      task: the `configs.panet.PANetTask` whose data this is.
-    """
+    """Raises InputError for shards that a `PANetTask` cannot read."""
     if self.decoder.type != 'simple_decoder':
       raise errors.InputError(
           f'decoder.type is {self.decoder.type!r}; it must be '

@@ -126,10 +126,7 @@ class Inference(hyperparams.Config):
 def check_backbone(number: int, member: EnsembleMember, found: Any):
   """Raises InputError if a run has another backbone than an ensemble's list.
 
-  Args:
-    number: of the member.
-    member: what the list says.
-    found: `configs.backbone.Backbone` of the run.
+  What was `found` is a `configs.backbone.Backbone`; `number` is the member's.
   """
   name = found.name or f'resnet{found.model_id}'
   if member.backbone not in ('', name):

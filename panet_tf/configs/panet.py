@@ -151,10 +151,9 @@ class PANet(maskrcnn.MaskRCNN):
       self._check_groups()
 
   def check_detections(self, user: str):
-    """Raises InputError for what `PortableDetectionGenerator` does not do.
+    """Raises InputError for what no `PortableDetectionGenerator` does.
 
-    Args:
-      user: who needs them, for the message.
+    The message names the `user`, who needs one.
     """
     generator = self.detection_generator
     for name, wanted in (('soft_nms_sigma', None), ('apply_nms', True),

@@ -26,10 +26,7 @@ _LACKS = {
 def check_image(stages: str, proposes: bool, where: str):
   """Raises InputError for a model that makes nothing of an image alone.
 
-  Args:
-    stages: of the model.
-    proposes: whether it shall give proposals, not detections.
-    where: its checkpoint, for the message.
+  It shall give proposals or else detections; `where` is its checkpoint.
   """
   if stages in _LACKS[proposes]:
     raise errors.InputError(f'{where} is a model whose task.model.stages is '
@@ -37,14 +34,9 @@ def check_image(stages: str, proposes: bool, where: str):
 
 
 def check_task(task: Any, used: Iterable[Any]):
-  """Checks what an experiment asks of a model of one stage.
+  """Raises InputError for what a model of one stage does not go with.
 
-  Args:
-    task: `configs.panet.PANetTask`.
-    used: its data configurations that are read.
-
-  Raises:
-    InputError: naming the field.
+  Of the data of a `configs.panet.PANetTask` only what is `used` is looked at.
   """
   stages = task.model.stages
   for data in used:

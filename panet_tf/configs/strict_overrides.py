@@ -13,12 +13,9 @@ from panet_tf import errors
 
 
 def apply(params: cfg.ExperimentConfig, source: str, where: str):
-  """Overrides an experiment's fields.
+  """Overrides an experiment's fields in place.
 
-  Args:
-    params: changed in place.
-    source: YAML or JSON text, or the path of such a file.
-    where: it comes from, for messages.
+  The source is YAML or JSON text, or the path of such a file.
 
   Raises:
     InputError: a key that does not exist, or a value of another kind.

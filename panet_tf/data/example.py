@@ -126,10 +126,7 @@ def _usable(annotation, height, width, options):
 
 
 def parse(record):
-  """Inverse of `records` for one record.
-
-  Args:
-    record: serialized example with Model Garden's feature names.
+  """Inverse of `records` for one record, also of Model Garden's converter.
 
   Returns:
     (COCO image whose `id` is the source id, COCO annotations with `label` and

@@ -98,11 +98,7 @@ def as_json(rle) -> Any:
 
 
 def boundaries(rle):
-  """Bytes that two masks of one size share only if they are equal.
-
-  Args:
-    rle: {'size': [height, width], 'counts': compressed string}.
-  """
+  """Bytes that two compressed RLEs of one size share only if they are equal."""
   ends = np.cumsum(run_lengths.runs(rle['counts']))
   # Around a run of no length nothing changes; nor at the image's end.
   places, times = np.unique(ends, return_counts=True)

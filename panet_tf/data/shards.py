@@ -74,10 +74,7 @@ def shard_paths(input_path):
 
 
 def read_dataset_info(input_path):
-  """The sidecar of the first shard, or None if it has none.
-
-  Args:
-    input_path: as for `shard_paths`.
+  """The sidecar of the first of `shard_paths`, or None if it has none.
 
   Returns:
     {'categories': [{'label', 'id', 'name'}], 'num_images', 'num_annotations',
@@ -110,9 +107,6 @@ def read_sidecar(path):
 
 def check_shards(paths):
   """Walks the record headers of shards; takes a seek per record.
-
-  Args:
-    paths: TFRecord files.
 
   Raises:
     InputError: naming the file that is empty or ends within a record.

@@ -209,11 +209,9 @@ def _examples(path, image_ids):
 
 
 def original_id(source_id, image_ids):
-  """The image id of a record.
+  """The image id of a record, by the `image_ids` of the sidecar.
 
-  Args:
-    source_id: text.
-    image_ids: of the sidecar; None where source ids are the image ids.
+  They are None where source ids, which are text, are the image ids.
 
   Raises:
     ValueError or LookupError: a source id that `image_ids` does not have.

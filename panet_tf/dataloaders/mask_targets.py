@@ -16,10 +16,7 @@ FEATURES = {
 
 
 def encoded_masks(parsed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-  """The smallest form of the masks that a record has.
-
-  Args:
-    parsed: FEATURES of a record, dense.
+  """The smallest form of the masks of a record, whose FEATURES are dense.
 
   Returns:
     {'png': [N] string, 'corner': [N, 2] int64}, top and left of what the PNG

@@ -22,12 +22,7 @@ class Proposals:
   """The boxes of each image, best first."""
 
   def __init__(self, path: str, boxes: dict[str, np.ndarray]):
-    """Keeps what `read` has read.
-
-    Args:
-      path: for messages.
-      boxes: [n, 4] float32 of each image id as text.
-    """
+    """Keeps the boxes [n, 4] float32 of each image id, which is text."""
     self._path, self._boxes = path, boxes
 
   def __len__(self) -> int:
@@ -52,11 +47,8 @@ class Proposals:
             ) -> Callable[[tf.Tensor], dict[str, Any]]:
     """A decoder of records whose examples also have `proposals`, as of `of`.
 
-    It calls back into this process: no other machine can run it.
-
-    Args:
-      decode: record to example, with `source_id`.
-      image_ids: of the shards, see `tfrecord.original_id`.
+    It calls back into this process: no other machine can run it. Examples
+    have a `source_id`, which stands for one of the shards' `image_ids`.
     """
     def of_source(source_id):
       try:

@@ -99,9 +99,7 @@ class RPNTargets:
   def _compare(self, boxes, compared):
     """Best IoU of each anchor, of each object, and where the latter is.
 
-    Args:
-      boxes: [N, 4].
-      compared: [N, levels] bool, what to compare with what.
+    What boxes [N, 4] are compared with says `compared` [N, levels] bool.
     """
     best, start = [], 0
     values = tf.zeros([tf.shape(boxes)[0]])

@@ -62,10 +62,7 @@ def load_modules(model: tf_keras.Model, checkpoint: str,
                  modules: Sequence[str]):
   """Loads parts of a model, and prints what of them is left over.
 
-  Args:
-    model: built.
-    checkpoint: path, as `runs.find` gives it.
-    modules: names of attributes, under which the checkpoint has them, too.
+  The checkpoint has them under the names of the model's attributes, too.
 
   Raises:
     InputError: the checkpoint does not fit; nothing has changed.
@@ -174,12 +171,8 @@ def _offsets(parts) -> set[int]:
 def _check_shapes(variables, values, checkpoint, by_class):
   """Raises InputError unless shapes agree.
 
-  Args:
-    variables: of the model.
-    values: of `_read`.
-    checkpoint: for the message.
-    by_class: {id of a variable whose last axis is the classes: how many times
-      as long it is in the checkpoint}.
+  Variables whose last axis is the classes are in `by_class`, under their id:
+  how many times as long they are in the checkpoint.
   """
   for v in variables:
     if id(v) in values:

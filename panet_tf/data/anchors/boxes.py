@@ -28,12 +28,9 @@ class NetworkInput:
   canvas: tuple = ()
 
   def replaced(self, input_size=None, short_edge=None, long_edge=None):
-    """The same with what a person asked for.
+    """The same with what a person asked for, None for what stays.
 
-    Args:
-      input_size: text 'HEIGHT,WIDTH', or None; excludes the other two.
-      short_edge: pixels, or None.
-      long_edge: pixels, or None.
+    A size is text, 'HEIGHT,WIDTH', and excludes the edges, in pixels.
 
     Raises:
       InputError: naming the option.
@@ -81,10 +78,6 @@ class NetworkInput:
 
 def read_boxes(annotations, network_input):
   """Boxes of a COCO instances file as the network sees them.
-
-  Args:
-    annotations: path of the JSON.
-    network_input: NetworkInput.
 
   Returns:
     boxes [4, N] yxyx, network-input pixels; areas [N], original-image pixels,

@@ -51,17 +51,15 @@ class Anchors:
 
 
 def best_iou(boxes, anchors):
-  """IoU [N] of each box with the best of all anchors of the grid.
+  """IoU [N] of boxes [4, N] with the best of all anchors of the grid.
+
+  Boxes are yxyx, in network-input pixels.
 
   Exact, though it looks at one position per level. For one anchor shape the
   union falls as the intersection grows, and this is a product of an overlap in
   y and one in x, each falling with the distance of the centres: the nearest
   position wins. It exists, as box centres lie in the canvas and all strides
   divide it. Anchors that reach over its edge are not clipped, as in training.
-
-  Args:
-    boxes: [4, N] yxyx, network-input pixels.
-    anchors: Anchors.
   """
   size = boxes[2:] - boxes[:2]
   centre = (boxes[2:] + boxes[:2]) / 2

@@ -26,13 +26,10 @@ def check_path(path, annotations):
 def write(path, dataset, tables):
   """Writes the list of changes and, as the last thing, the repaired file.
 
-  Args:
-    path: of the file.
-    dataset: the dictionary as it was read; what is no table stays as it is.
-    tables: {name: Table}.
+  What is no table of the dictionary that was read stays as it is.
 
   Returns:
-    {name: number of entries written}.
+    {name of a table: number of entries written}.
 
   Raises:
     InputError: they cannot be written.

@@ -50,7 +50,7 @@ class Report:
         summary_lib.summarize(
             *([entry for _, entry in tables[name].alive()]
               for name in ('images', 'annotations', 'categories'))),
-        unfit, fixed, sum(table.num_changes() for table in tables.values()))
+        unfit, fixed, sum(len(list(t.log())) for t in tables.values()))
 
   @property
   def has_errors(self):

@@ -10,12 +10,7 @@ _AREA_SIDES = (8, 16, 32, 64, 96, 128, 256, 512)
 
 
 def summarize(images, annotations, categories):
-  """Counts what is usable.
-
-  Args:
-    images: list of COCO images with ids of their own.
-    annotations: list of COCO annotations of these, with `area`.
-    categories: list of COCO categories with ids of their own.
+  """Counts what is usable, COCO's entries with ids of their own and areas.
 
   Returns:
     {'sizes': {'640x480': images, ...} most frequent first,

@@ -108,12 +108,6 @@ class Table:
       raise RuntimeError(f'{self.name}: entries went missing: {result}')
     return result
 
-  def num_changes(self):
-    """How much `log` yields."""
-    return len(self.rejected) + sum(
-        len(changes) for position, changes in self.changes.items()
-        if position not in self.rejected)
-
   def log(self):
     """Yields every change that stays, and every rejection, by position."""
     for position in sorted({*self.changes, *self.rejected}):
