@@ -27,45 +27,33 @@ class Options:
   skip_invalid: bool
 
 
-def records(images, options):
-  """Records of some images, serialized, and their Ledger.
-
-  Args:
-    images: list of (source id string, COCO image, its COCO annotations).
-    options: of the data set.
+def record(source_id, image, annotations, options):
+  """The record of a COCO image, None if it is rejected, and its Ledger.
 
   Raises:
     InputError: an unusable image or annotation, unless
       `options.skip_invalid`.
   """
-  ledger, result = ledger_lib.Ledger(), []
-  for source_id, image, annotations in images:
-    ledger.images_read += 1
-    ledger.annotations_read += len(annotations)
-    try:
-      encoded = image_bytes.encode_image(options.image_dir, image)
-    except errors.InputError as e:
-      if not options.skip_invalid:
-        raise errors.InputError(f'{options.annotations}: {e}') from e
-      ledger.reject_image(e.reason, image['id'], annotations)
-      continue
-    features = _image_features(source_id, image, *encoded)
-    features.update(
-        _object_features(annotations, *encoded[2:], options, ledger))
-    result.append(tfrecord_file.serialize(features))
-    ledger.images_written += 1
-  return result, ledger
-
-
-def _image_features(source_id, image, data, image_format, height, width):
-  return {
+  ledger = ledger_lib.Ledger(
+      images_read=1, annotations_read=len(annotations))
+  try:
+    data, image_format, height, width = image_bytes.encode_image(
+        options.image_dir, image)
+  except errors.InputError as e:
+    if not options.skip_invalid:
+      raise errors.InputError(f'{options.annotations}: {e}') from e
+    ledger.reject_image(e.reason, image['id'], annotations)
+    return None, ledger
+  features = {
       'image/encoded': [data],
       'image/format': [image_format.encode()],
       'image/filename': [image['file_name'].encode('utf-8', 'replace')],
       'image/source_id': [source_id.encode()],
       'image/height': [height],
       'image/width': [width],
-  }
+      **_object_features(annotations, height, width, options, ledger)}
+  ledger.images_written = 1
+  return tfrecord_file.serialize(features), ledger
 
 
 def _object_features(annotations, height, width, options, ledger):
@@ -125,8 +113,8 @@ def _usable(annotation, height, width, options):
   return box, rle
 
 
-def parse(record):
-  """Inverse of `records` for one record, also of Model Garden's converter.
+def parse(serialized):
+  """Inverse of `record`, also of Model Garden's converter.
 
   Returns:
     (COCO image whose `id` is the source id, COCO annotations with `label` and
@@ -136,7 +124,7 @@ def parse(record):
     image_bytes.IMAGE_ERRORS, AttributeError, Pillow's DecompressionBombError or
     protobuf's DecodeError where the record is something else.
   """
-  features = tfrecord_file.parse(record)
+  features = tfrecord_file.parse(serialized)
   height, = map(int, features['image/height'])
   width, = map(int, features['image/width'])
   image = {'id': features['image/source_id'][0].decode(),

@@ -55,27 +55,32 @@ def ahead(pool, function, arguments, depth):
 
 
 def with_progress(function, arguments, num_workers, *, desc='images',
-                  num_images=None, least=100):
+                  least=100, at_a_time=1):
   """Yields as `in_order`, and counts images on stderr.
 
   Args:
-    function: as for `in_order`.
+    function: as for `in_order`, of one image.
     arguments: list of tuples.
     num_workers: processes; None takes one per core, where there is work for it.
     desc: what the count is called.
-    num_images: of each of `arguments`; None takes one each.
     least: images that make up for the start of a process.
+    at_a_time: images that go to a process together, where each takes little.
   """
-  num_images = num_images or [1] * len(arguments)
-  total = sum(num_images)
   if num_workers is None:
-    num_workers = min(num_cores(), total // least)
-  parts = in_order(function, arguments, num_workers)
+    num_workers = min(num_cores(), len(arguments) // least)
+  parts = in_order(_each, [
+      (function, arguments[i:i + at_a_time])
+      for i in range(0, len(arguments), at_a_time)], num_workers)
   with contextlib.closing(parts), tqdm.tqdm(
-      total=total, desc=desc, unit='image', mininterval=1) as progress:
-    for number, part in zip(num_images, parts, strict=True):
-      yield part
-      progress.update(number)
+      total=len(arguments), desc=desc, unit='image', mininterval=1
+      ) as progress:
+    for part in parts:
+      yield from part
+      progress.update(len(part))
+
+
+def _each(function, arguments):
+  return [function(*a) for a in arguments]
 
 
 @contextlib.contextmanager

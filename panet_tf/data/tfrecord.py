@@ -26,8 +26,6 @@ read_dataset_info = shards.read_dataset_info
 shard_paths = shards.shard_paths
 check_shards = shards.check_shards
 
-_IMAGES_PER_TASK = 16
-
 
 def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
                  include_masks=True, skip_invalid=False, num_workers=None):
@@ -121,19 +119,19 @@ def _original_ids(dataset):
 
 def _write_shards(directory, images, options, num_shards, num_workers, ledger):
   """Image i goes to shard i modulo `num_shards`."""
-  tasks = []
+  paths, arguments = [], []
   for shard in range(num_shards):
     path = os.path.join(directory, shards.shard_name(shard, num_shards))
     open(path, 'wb').close()  # All its images may be rejected.
     members = images[shard::num_shards]
-    tasks += [(path, members[i:i + _IMAGES_PER_TASK])
-              for i in range(0, len(members), _IMAGES_PER_TASK)]
-  parts = parallel.with_progress(
-      example.records, [(part, options) for _, part in tasks], num_workers,
-      num_images=[len(part) for _, part in tasks])
-  for (path, _), (records, counts) in zip(tasks, parts, strict=True):
-    with open(path, 'ab') as f:
-      f.writelines(map(tfrecord_file.frame, records))
+    paths += [path] * len(members)
+    arguments += [(*member, options) for member in members]
+  results = parallel.with_progress(
+      example.record, arguments, num_workers, at_a_time=16)
+  for path, (record, counts) in zip(paths, results, strict=True):
+    if record is not None:
+      with open(path, 'ab') as f:
+        f.write(tfrecord_file.frame(record))
     ledger.add(counts)
 
 

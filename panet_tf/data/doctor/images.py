@@ -107,7 +107,8 @@ def _probed(images, image_dir, num_workers):
   """{position: File} of all images that are left."""
   names = {position: entry['file_name'] for position, entry in images.alive()}
   files = parallel.with_progress(
-      probe, [(image_dir, name) for name in names.values()], num_workers)
+      probe, [(image_dir, name) for name in names.values()], num_workers,
+      at_a_time=16)
   return dict(zip(names, files, strict=True))
 
 
