@@ -100,9 +100,7 @@ def read_yaml(path: str) -> Any:
   class Loader(yaml.SafeLoader):
     pass
 
-  def sequence(loader: Loader, node: Any) -> list[Any]:
-    return list(loader.construct_sequence(node))
-
-  Loader.add_constructor('tag:yaml.org,2002:python/tuple', sequence)
+  Loader.add_constructor(
+      'tag:yaml.org,2002:python/tuple', yaml.SafeLoader.construct_sequence)
   with open(path, encoding='utf-8') as f:
     return yaml.load(f, Loader=Loader)
