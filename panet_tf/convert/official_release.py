@@ -142,13 +142,14 @@ def backbone_entries(backbone, prefix):
   """Of the ResNet, whose keys begin with `prefix`."""
   for place, conv in sources.places(backbone):
     if place == sources.STEM:
-      names = 'res1.conv1', 'res1.bn1'
+      names = ['res1.conv1', 'res1.bn1']
     elif place.name == 'shortcut':
       names = [f'res{place.stage}.{place.block}.downsample.{i}' for i in (0, 1)]
     else:
       names = [f'res{place.stage}.{place.block}.{kind}{place.name[-1]}'
                for kind in ('conv', 'bn')]
-    yield from _entries(conv, *(f'{prefix}.{name}' for name in names))
+    key, norm = (f'{prefix}.{name}' for name in names)
+    yield from _entries(conv, key, [norm])
 
 
 def part_entries(name: str, part: Any) -> Iterator[weights.Entry]:
@@ -157,14 +158,13 @@ def part_entries(name: str, part: Any) -> Iterator[weights.Entry]:
     layer = part
     for step in path.split('.'):
       layer = layer[step] if isinstance(layer, dict) else getattr(layer, step)
-    if isinstance(keys, str):
-      keys = [f'{keys}.0', f'{keys}.1']
-    found = _entries(layer, *keys, size=_MAP_EDGES.get(path.split('.')[0], 1))
+    key, *norm = [f'{keys}.0', f'{keys}.1'] if isinstance(keys, str) else keys
+    found = _entries(layer, key, norm, _MAP_EDGES.get(path.split('.')[0], 1))
     yield from map(weights.yx, found) if path in _XY else found
 
 
-def _entries(block, key, norm_key='', size=1):
-  """Of a Keras layer, or of a `ConvNorm` or `DenseNorm`."""
+def _entries(block, key, norm_keys, size=1):
+  """Of a Keras layer, or of a `ConvNorm` or `DenseNorm` and its one norm."""
   layer = getattr(block, 'conv', None) or getattr(block, 'fc', block)
   if len(layer.kernel.shape) == 4:
     yield weights.conv(f'{key}.weight', layer.kernel)
@@ -172,6 +172,6 @@ def _entries(block, key, norm_key='', size=1):
     yield weights.fc(f'{key}.weight', layer.kernel, size)
   if layer.use_bias:
     yield weights.as_it_is(f'{key}.bias', layer.bias)
-  if norm_key:
+  for norm_key in norm_keys:
     yield weights.as_it_is(f'{norm_key}.weight', block.norm.gamma)
     yield weights.as_it_is(f'{norm_key}.bias', block.norm.beta)
