@@ -38,7 +38,8 @@ class AnnotatedVideo:
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
     self._score_threshold = score_threshold
-    self._writer = self._picture = None
+    self._writer: Any = None
+    self._picture: Any = None
     self._lost = self._num_frames = 0
 
   def __enter__(self) -> 'AnnotatedVideo':
@@ -104,7 +105,7 @@ class AnnotatedVideo:
     self._picture = np.zeros_like(picture)
     with frames.silent_opencv():
       self._writer = cv2.VideoWriter(
-          self._temporary, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*'mp4v'),
+          self._temporary, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*'mp4v'),
           self._rate, (width, height))
     if not self._writer.isOpened():
       raise errors.InputError(

@@ -11,6 +11,7 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.cli import main
+from panet_tf.configs import overrides as overrides_lib
 from panet_tf.inference import open_model
 from tests.support import fake_detector
 from tests.support import streaming
@@ -77,7 +78,8 @@ def test_a_stopped_run_goes_on_to_the_same_files(
 _KILLED = '''
 import os, signal, sys
 from tests.support import fake_detector
-from panet_tf.inference import open_model, predict
+from panet_tf.inference import open_model
+from panet_tf.prediction import predict
 open_model.open_model = lambda *unused: fake_detector.FakeDetector(
     {6: lambda: os.kill(os.getpid(), signal.SIGKILL)})
 predict.predict('none', *sys.argv[1:])
@@ -105,7 +107,8 @@ def test_kill_9_keeps_what_was_done(tmp_path, run, names):
 @pytest.mark.parametrize('options,named', [
     ({'score_threshold': 0.3}, 'score_threshold'),
     ({'images': ['images/03.png']}, 'images'),
-    ({'params_override': 'a: 1'}, 'params_override')])
+    ({'overrides': overrides_lib.Overrides(params_override='a: 1')},
+     'params_override')])
 def test_a_run_of_something_else_does_not_go_on(
     tmp_path, run, names, options, named):
   del names

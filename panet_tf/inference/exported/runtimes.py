@@ -33,16 +33,10 @@ class _Exported(detector.Detector):
 
   def __init__(self, path: str, info: model_info.ModelInfo,
                inputs: Mapping[str, Any], outputs: Iterable[str]):
-    """Checks that a graph is what its description says.
+    """Checks that a graph has the inputs and outputs that `info` describes.
 
-    Args:
-      path: what messages name.
-      info: the model's description.
-      inputs: shape of each input of the graph; None or text is any length.
-      outputs: names of its outputs.
-
-    Raises:
-      InputError: it is not.
+    Of its inputs the shapes are given; None or text is any length. InputError,
+    naming `path`, if it has others.
     """
     self.info, self.categories, self._path = info, info.categories, path
     self._labels = {c['id']: c['label'] for c in info.categories}

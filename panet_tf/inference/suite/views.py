@@ -6,6 +6,7 @@ horizontal flips.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -81,11 +82,11 @@ def views(options: inference_config.Inference, image_size: tuple[int, int],
     scale = _scale(image_size, rule, scale, options.long_edge)
     size = _scaled(image_size, scale)
     own = _scaled(image_size, rule.scale(*image_size))
-    canvas = (rule.canvas
-              if np.array_equal(size, own) and not rule.pad_to
-              else tuple(_canvas_edge(edge, rule.pad_to) for edge in size))
+    canvas: Any = rule.canvas
+    if rule.pad_to or not np.array_equal(size, own):
+      canvas = tuple(_canvas_edge(edge, rule.pad_to) for edge in size)
     # As `image_scaling.resize_to_canvas` says it, in float32.
-    made.append(View(tuple(image_size), scale, canvas, False,
+    made.append(View(image_size, scale, canvas, False,
                      tuple(rule.factors(image_size, scale))))
   return made + [dataclasses.replace(view, flip=True)
                  for view in made * options.flip]

@@ -6,9 +6,9 @@ of models; how requests of several clients are put together in a batch.
 """
 
 from collections.abc import Mapping
-from importlib import resources
 import io
 import os
+import pathlib
 import string
 from typing import Any
 
@@ -82,6 +82,6 @@ def write_configs(folder: str, batch_size: int | None = None):
       'model': MODEL, 'max_batch_size': batch_size or 4,
       'allowed': f'allowed_batch_sizes: {batch_size}\n' if batch_size else ''}
   for name in ('models.config', 'batching_parameters.txt'):
-    text = (resources.files(__package__) / name).read_text('utf-8')
+    text = pathlib.Path(__file__).with_name(name).read_text('utf-8')
     with open(os.path.join(folder, name), 'w', encoding='utf-8') as f:
       f.write(string.Template(text).substitute(fields))
