@@ -61,7 +61,7 @@ class AnnotatedVideo:
         pixels, self._detections(results, *pixels.shape[:2]), self._names,
         self._score_threshold)
     if self._writer is None:
-      self._open(picture)
+      self._writer = self._open(picture)
     height, width = self._picture.shape[:2]
     if picture.shape != self._picture.shape:  # It would be dropped silently.
       picture = cv2.resize(picture, (width, height))
@@ -104,14 +104,15 @@ class AnnotatedVideo:
     height, width = picture.shape[:2]
     self._picture = np.zeros_like(picture)
     with frames.silent_opencv():
-      self._writer = cv2.VideoWriter(
+      writer = cv2.VideoWriter(
           self._temporary, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*'mp4v'),
           self._rate, (width, height))
-    if not self._writer.isOpened():
+    if not writer.isOpened():
       raise errors.InputError(
           f'{self._temporary}: a video of {width}x{height} pixels and '
           f'{self._rate:g} frames/s cannot be written here; --max_pictures 0 '
           'draws none')
+    return writer
 
   def __exit__(self, kind, *unused):
     """Moves the video to its place, if nothing failed and it is all there."""
