@@ -106,7 +106,7 @@ def _named(paths, ending):
   stems = [os.path.splitext(name)[0] for name in names]
   taken = collections.Counter(stems + names)
   return {path: (stem if taken[stem] == 1 else name) + ending
-          for path, name, stem in zip(paths, names, stems)}
+          for path, name, stem in zip(paths, names, stems, strict=True)}
 
 
 def image_ids(paths: list[str], annotations: str = '',
@@ -138,9 +138,11 @@ def image_ids(paths: list[str], annotations: str = '',
 
 def _image_of(path, candidates, annotations):
   """The image whose file name shares most folders with the path."""
-  shared = lambda image: len(os.path.commonprefix([
-      pathlib.PurePath(name).parts[::-1]
-      for name in (os.path.abspath(path), image['file_name'])]))
+  def shared(image):
+    return len(os.path.commonprefix([
+        pathlib.PurePath(name).parts[::-1]
+        for name in (os.path.abspath(path), image['file_name'])]))
+
   *others, best = sorted(candidates, key=shared) or [None]
   if not best:
     raise errors.InputError(
