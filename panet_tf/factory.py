@@ -1,6 +1,8 @@
 """Configuration to model. The only file that knows both."""
 
 
+from typing import Any
+
 from official.vision.modeling import factory as official_factory
 import tf_keras
 
@@ -172,7 +174,8 @@ def _pooling(config, crop_size):
       formulation=config.roi_align.formulation)
 
 
-def _shared_head_arguments(config, norm, kernel_regularizer):
+def _shared_head_arguments(config, norm, kernel_regularizer
+                          ) -> dict[str, Any]:
   return dict(
       num_classes=config.num_classes,
       num_levels=4 if config.adaptive_feature_pooling else 1,

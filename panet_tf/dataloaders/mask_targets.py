@@ -5,6 +5,8 @@ box is ever a tensor, never N masks of the image's size.
 """
 
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 FEATURES = {
@@ -15,7 +17,7 @@ FEATURES = {
 }
 
 
-def encoded_masks(parsed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def encoded_masks(parsed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The smallest form of the masks of a record, whose FEATURES are dense.
 
   Returns:

@@ -138,7 +138,7 @@ class Parser(official_parser.Parser):
 
   def anchors(self) -> dict[str, tf.Tensor]:
     """Anchors of the (first) canvas, {'2'..'6'}: [h, w, 4 * anchors]."""
-    return self._anchor_boxes(image_size=tuple(self._canvases[0]))
+    return self._anchor_boxes(image_size=self._canvases[0])
 
   def _fit(self, image_size):
     return tf.reduce_min(tf.cast(self._input_size, tf.float32) / image_size)

@@ -26,7 +26,6 @@ class Proposals:
     self._path, self._boxes = path, boxes
 
   def __len__(self) -> int:
-    """Number of images."""
     return len(self._boxes)
 
   def of(self, image_id: Any) -> np.ndarray:

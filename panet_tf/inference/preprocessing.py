@@ -6,6 +6,7 @@ Bilinear resizing is spelled out, because OpenCV's is up to 0.02 of a normalised
 unit off TensorFlow's on large images, and ends at edges of 32767 pixels.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -49,13 +50,14 @@ class Preprocessing:
 
   def scale(self, height: int, width: int) -> np.float32:
     """Network-input pixels per image pixel."""
-    size = np.float32([height, width])
+    size = np.array([height, width], np.float32)
     if self.fit is not None:
-      return np.min(np.float32(self.fit) / size)
+      return np.min(np.array(self.fit, np.float32) / size)
     by_edges = np.float32(self.short_edge) / size.min()
     if np.round(by_edges * size.max()) > self.long_edge:
       by_edges = np.float32(self.long_edge) / size.max()
-    return np.minimum(by_edges, np.min(np.float32(self.canvas) / size))
+    return np.minimum(by_edges, np.min(
+        np.array(self.canvas, np.float32) / size))
 
   def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Prepares one image.
@@ -67,30 +69,30 @@ class Preprocessing:
       inputs [1, *canvas, 3] float32 and image_info [1, 4, 2] float32: original
       size, size of the visible part, scale, offset (0).
     """
-    size = np.float32(image.shape[:2])
+    size = np.array(image.shape[:2], np.float32)
     scale = self.scale(*image.shape[:2])
     scaled = np.maximum(np.round(size * scale), 1)
     height, width = (int(edge) for edge in scaled)
     steps = ([1 / scale] * 2 if self.exact_scale
-             else size / np.float32(scaled))
+             else size / scaled.astype(np.float32))
     # TensorFlow's order: rows first would round otherwise.
     pixels = _resize(_resize(image, 1, width, steps[1]), 0, height, steps[0])
     if self.color_order == 'bgr':
       pixels = pixels[..., ::-1]
     inputs = np.zeros([1, *self.canvas, 3], np.float32)
-    inputs[0, :height, :width] = (pixels - np.float32(self.mean)) * (
-        1 / np.float32(self.stddev))
+    inputs[0, :height, :width] = (pixels - np.array(self.mean, np.float32)) * (
+        1 / np.array(self.stddev, np.float32))
     image_info = np.stack(
         [size, scaled, self.factors(image.shape[:2], scale),
          np.zeros(2, np.float32)])
     return inputs, image_info[np.newaxis]
 
-  def factors(self, size: tuple[int, int], scale: np.float32) -> np.ndarray:
+  def factors(self, size: Sequence[int], scale: np.float32) -> np.ndarray:
     """From an image of a size to its copy at a scale, [2] float32, yx."""
-    size = np.float32(size)
     if self.exact_scale:
       return np.full(2, scale, np.float32)
-    return np.maximum(np.round(size * scale), 1) / size
+    edges = np.array(size, np.float32)
+    return np.maximum(np.round(edges * scale), 1) / edges
 
   @classmethod
   def from_dict(cls, fields: dict[str, Any]) -> 'Preprocessing':
@@ -101,14 +103,16 @@ class Preprocessing:
       fit = _edges('fit', fit)
       if fit[0] > canvas[0] or fit[1] > canvas[1]:
         raise ValueError(f'fit {fit} is larger than canvas {canvas}')
-    channels = {name: tuple(float(x) for x in fields[name])
-                for name in ('mean', 'stddev')}
+    channels: dict[str, Any] = {
+        name: tuple(float(x) for x in fields[name])
+        for name in ('mean', 'stddev')}
     numbers = np.array(list(channels.values()))
     if (numbers.shape != (2, 3) or not np.isfinite(numbers).all()
         or numbers[1].min() <= 0):
       raise ValueError('mean and stddev must have three numbers, stddev > 0')
-    edges = {name: _edge(name, fields[name]) if by_edges else None
-             for name in ('short_edge', 'long_edge')}
+    edges: dict[str, Any] = {
+        name: _edge(name, fields[name]) if by_edges else None
+        for name in ('short_edge', 'long_edge')}
     order = fields.get('color_order', 'rgb')
     if order not in ('rgb', 'bgr'):
       raise ValueError(f'color_order has {order!r:.40}, not rgb or bgr')
@@ -127,7 +131,7 @@ def _edge(name, value):
   return value
 
 
-def _resize(pixels, axis, length, step):
+def _resize(pixels, axis, length, step) -> np.ndarray:
   """Bilinear with half-pixel centres, float for float what TensorFlow does.
 
   Args:
@@ -141,15 +145,15 @@ def _resize(pixels, axis, length, step):
   """
   size = pixels.shape[axis]
   if length == size and step == 1:
-    return np.float32(pixels)
+    return pixels.astype(np.float32)
   half = np.float32(0.5)
   place = (np.arange(length, dtype=np.float32) + half) * np.float32(
       step) - half
   before = np.floor(place)
   weight = (place - before).reshape([-1] + [1] * (2 - axis))
   low, high = (
-      np.float32(np.take(
-          pixels, np.clip(cell, 0, size - 1).astype(int), axis))
+      np.take(pixels, np.clip(cell, 0, size - 1).astype(int), axis).astype(
+          np.float32)
       for cell in (before, np.ceil(place)))
   high -= low
   high *= weight

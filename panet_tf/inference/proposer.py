@@ -34,7 +34,7 @@ class Proposer:
     height, width = image.shape[:2]
     boxes, scores = (x.numpy() for x in self._run(
         *(x[tf.newaxis] for x in self._prepare(image))))
-    boxes = np.clip(boxes, 0, np.float32([height, width] * 2))
+    boxes = np.clip(boxes, 0, np.array([height, width] * 2, np.float32))
     present = (boxes[:, 2:] > boxes[:, :2]).all(1)  # Zeros fill the rows.
     return detections.Detections(
         boxes[present], scores[present], np.ones(present.sum(), np.int32),

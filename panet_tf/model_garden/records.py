@@ -29,6 +29,7 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
     self._masks = masks
 
   def _decode_masks(self, parsed_tensors):
+    assert self._masks  # Model Garden asks only where `masks` were given.
     return self._masks(parsed_tensors)
 
 

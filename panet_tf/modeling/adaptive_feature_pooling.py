@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
 from panet_tf.ops import box_convention
 from panet_tf.ops import formulations
 from panet_tf.ops import roi_align
@@ -27,7 +28,7 @@ FUSE_AFTER = ('first_layer', 'pooling')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class AdaptiveFeaturePooling(tf_keras.layers.Layer):
+class AdaptiveFeaturePooling(configured.Configured):
   """Pools every box from every level."""
 
   def __init__(self, crop_size: int, sampling_ratio: int = 2,
@@ -76,11 +77,9 @@ class AdaptiveFeaturePooling(tf_keras.layers.Layer):
         sampling_ratio=self.sampling_ratio, aligned=self.aligned,
         formulation=self.formulation)
 
-  def get_config(self) -> Mapping[str, Any]:
-    """See Keras's."""
-    return dict(super().get_config(), crop_size=self.crop_size,
-                sampling_ratio=self.sampling_ratio, aligned=self.aligned,
-                boxes=self.boxes.name, formulation=self.formulation)
+  def get_config(self) -> dict[str, Any]:
+    """Returns the arguments, and `boxes` by name."""
+    return dict(super().get_config(), boxes=self.boxes.name)
 
 
 def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
@@ -93,7 +92,7 @@ def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
   Returns:
     [...], int32.
   """
-  size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])
+  size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
   area = tf.maximum(tf.reduce_prod(size, axis=-1), 1.)
   # Half of log2(area) and not log2(sqrt(area)): exact at 112, 224, 448. The
   # small constant is Detectron's, against rounding just below a power of two.
@@ -139,7 +138,7 @@ class SingleLevelPooling(AdaptiveFeaturePooling):
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class LevelFusion(tf_keras.layers.Layer):
+class LevelFusion(configured.Configured):
   """Element-wise max or sum over levels (Table 4)."""
 
   def __init__(self, fusion: str = 'max', **kwargs):
@@ -154,10 +153,6 @@ class LevelFusion(tf_keras.layers.Layer):
   def call(self, levels: Sequence[tf.Tensor]) -> tf.Tensor:
     """Fuses tensors of one shape; a list of one passes through."""
     return FUSIONS[self.fusion](levels)
-
-  def get_config(self) -> Mapping[str, Any]:
-    """See Keras's."""
-    return dict(super().get_config(), fusion=self.fusion)
 
 
 def first_layers(make: Callable[[str], tf_keras.layers.Layer], name: str,

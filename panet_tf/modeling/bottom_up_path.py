@@ -8,11 +8,13 @@ All convolutional layers are followed by a ReLU."
 """
 
 from collections.abc import Mapping
+import itertools
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 
@@ -22,7 +24,7 @@ def subsample(x: tf.Tensor) -> tf.Tensor:
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class BottomUpPath(tf_keras.layers.Layer):
+class BottomUpPath(configured.Configured):
   """n[i + 1] = conv(conv_stride_2(n[i]) + p[i + 1]), from n[2] = p[2]."""
 
   def __init__(self, num_filters: int = 256,
@@ -42,14 +44,14 @@ class BottomUpPath(tf_keras.layers.Layer):
     super().__init__(**kwargs)
     self.num_filters = num_filters
     self.normalization = normalization.Normalization.of(norm)
-    self.activation = tf_keras.activations.get(activation)
+    self.activation: Any = tf_keras.activations.get(activation)
     self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
 
   def build(self, input_shape: Mapping[str, tf.TensorShape]):
     """Creates down_2, fuse_3, down_3, fuse_4, down_4, fuse_5."""
     self.down, self.fuse = {}, {}
     levels = sorted(input_shape, key=int)
-    for finer, level in zip(levels, levels[1:]):
+    for finer, level in itertools.pairwise(levels):
       self.down[finer] = self._conv(2, f'down_{finer}')
       self.fuse[level] = self._conv(1, f'fuse_{level}')
     super().build(input_shape)
@@ -76,16 +78,8 @@ class BottomUpPath(tf_keras.layers.Layer):
     """
     levels = sorted(p, key=int)
     n = {levels[0]: p[levels[0]]}
-    for finer, level in zip(levels, levels[1:]):
+    for finer, level in itertools.pairwise(levels):
       down = self.down[finer](n[finer], training=training)
       n[level] = self.fuse[level](down + p[level], training=training)
     n[str(int(levels[-1]) + 1)] = subsample(n[levels[-1]])
     return n
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), num_filters=self.num_filters,
-        norm=self.normalization.get_config(),
-        activation=tf_keras.activations.serialize(self.activation),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))

@@ -6,20 +6,20 @@ layers, or the heavier head: "4 consecutive 3x3 convolutional layers shared by
 box classification and box regression, instead of two fc layers".
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling import adaptive_feature_pooling
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 KINDS = ('4conv1fc', '2fc')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class AdaptiveBoxHead(tf_keras.layers.Layer):
+class AdaptiveBoxHead(configured.Configured):
   """Classifies and regresses boxes from features pooled on several levels."""
 
   def __init__(self, num_classes: int, kind: str = '4conv1fc',
@@ -52,17 +52,17 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
       raise ValueError(f'Box head kind {kind!r}: expected one of {KINDS}.')
     self.num_classes, self.kind = num_classes, kind
     self.num_filters, self.fc_dims = num_filters, fc_dims
-    self.num_levels, self.fuse_after = num_levels, fuse_after
-    self.norm_after_fc = norm_after_fc
     self.normalization = normalization.Normalization.of(norm)
     self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
     self.level_fusion = adaptive_feature_pooling.LevelFusion(
         fusion, name='level_fusion')
     if kind == '2fc':
-      self.fc1 = adaptive_feature_pooling.first_layers(self._fc, 'fc1', num_levels, fuse_after)
+      self.fc1 = adaptive_feature_pooling.first_layers(
+          self._fc, 'fc1', num_levels, fuse_after)
       self.fc2 = self._fc('fc2')
     else:
-      self.conv1 = adaptive_feature_pooling.first_layers(self._conv, 'conv1', num_levels, fuse_after)
+      self.conv1 = adaptive_feature_pooling.first_layers(
+          self._conv, 'conv1', num_levels, fuse_after)
       self.conv2 = self._conv('conv2')
       self.conv3 = self._conv('conv3')
       self.conv4 = self._conv('conv4')
@@ -83,18 +83,18 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
 
   def _output(self, units: int, stddev: float, name: str):
     return tf_keras.layers.Dense(
-        units, kernel_initializer=tf_keras.initializers.RandomNormal(
-            stddev=stddev),
+        units, kernel_initializer=normalization.gaussian(stddev),
         kernel_regularizer=self.kernel_regularizer, name=name)
 
   def fuse(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """The first layer and the fusion, on folded [batch * num_boxes, ...]."""
     x = adaptive_feature_pooling.fold(pooled)
-    if self.kind == '4conv1fc':
-      return adaptive_feature_pooling.fuse_levels(x, self.conv1, self.level_fusion, training)
-    flat = [tf.reshape(level, [-1, level.shape[1:].num_elements()])
-            for level in x]
-    return adaptive_feature_pooling.fuse_levels(flat, self.fc1, self.level_fusion, training)
+    if self.kind == '2fc':
+      x = [tf.reshape(level, [-1, level.shape[1:].num_elements()])
+           for level in x]
+    return adaptive_feature_pooling.fuse_levels(
+        x, self.fc1 if self.kind == '2fc' else self.conv1, self.level_fusion,
+        training)
 
   def features(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """[batch * num_boxes, fc_dims]: what both outputs read."""
@@ -122,13 +122,3 @@ class AdaptiveBoxHead(tf_keras.layers.Layer):
     x = self.features(pooled, training)
     x = tf.reshape(x, tf.concat([tf.shape(pooled[0])[:2], [self.fc_dims]], 0))
     return self.class_logits(x), self.box_deltas(x)
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), num_classes=self.num_classes, kind=self.kind,
-        num_filters=self.num_filters, fc_dims=self.fc_dims,
-        num_levels=self.num_levels, fusion=self.level_fusion.fusion,
-        fuse_after=self.fuse_after, norm=self.normalization.get_config(),
-        norm_after_fc=self.norm_after_fc,
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))

@@ -16,13 +16,14 @@ import tf_keras
 from panet_tf.model_garden import decoder_configs
 from panet_tf.modeling import bottom_up_path as path
 from panet_tf.modeling import feature_pyramid
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 _COARSER_LEVELS = ('subsample', 'conv')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class PANetDecoder(tf_keras.Model):
+class PANetDecoder(configured.Configured, tf_keras.Model):
   """Backbone levels to N levels: pyramid, bottom-up path, coarser levels."""
 
   def __init__(self, min_level: int = 2, max_level: int = 6,
@@ -56,7 +57,7 @@ class PANetDecoder(tf_keras.Model):
     self.min_level, self.max_level = min_level, max_level
     self.num_filters, self.coarser_levels = num_filters, coarser_levels
     self.normalization = normalization.Normalization.of(norm)
-    self.activation = tf_keras.activations.get(activation)
+    self.activation: Any = tf_keras.activations.get(activation)
     self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
     self.feature_pyramid = feature_pyramid.FeaturePyramid(
         num_filters, self.normalization, self.kernel_regularizer,
@@ -116,23 +117,6 @@ class PANetDecoder(tf_keras.Model):
     """Shapes of the output by level."""
     return {str(level): tf.TensorShape([None, None, None, self.num_filters])
             for level in range(self.min_level, self.max_level + 1)}
-
-  def get_config(self) -> Mapping[str, Any]:
-    """See Keras's."""
-    return dict(
-        name=self.name, min_level=self.min_level, max_level=self.max_level,
-        num_filters=self.num_filters,
-        bottom_up_path=self.bottom_up_path is not None,
-        coarser_levels=self.coarser_levels,
-        norm=self.normalization.get_config(),
-        activation=tf_keras.activations.serialize(self.activation),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))
-
-  @classmethod
-  def from_config(cls, config, custom_objects=None):
-    """See Keras's."""
-    return cls(**config)
 
 
 @dataclasses.dataclass

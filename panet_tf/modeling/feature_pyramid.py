@@ -6,11 +6,12 @@ release alike.
 """
 
 from collections.abc import Mapping
-from typing import Any
+import itertools
 
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 
@@ -24,7 +25,7 @@ def upsample(x: tf.Tensor) -> tf.Tensor:
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class FeaturePyramid(tf_keras.layers.Layer):
+class FeaturePyramid(configured.Configured):
   """p[l] = norm(output(m[l])), m[l] = norm(lateral(c[l])) + up(m[l + 1])."""
 
   def __init__(self, num_filters: int = 256,
@@ -72,15 +73,8 @@ class FeaturePyramid(tf_keras.layers.Layer):
     """
     levels = sorted(c, key=int)
     m = {levels[-1]: self.lateral[levels[-1]](c[levels[-1]], training=training)}
-    for level, coarser in zip(levels[-2::-1], levels[:0:-1]):
+    for coarser, level in itertools.pairwise(levels[::-1]):
       lateral = self.lateral[level](c[level], training=training)
       m[level] = lateral + upsample(m[coarser])
     return {level: self.posthoc[level](m[level], training=training)
             for level in levels}
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), num_filters=self.num_filters,
-        norm=self.normalization.get_config(),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))

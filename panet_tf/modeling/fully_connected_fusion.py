@@ -9,7 +9,7 @@ prediction, mask of each class from FCN and foreground/background prediction
 from fc are added."
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling import adaptive_feature_pooling
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 _CROP_SIZE = 14
@@ -47,7 +48,7 @@ def fuse_masks(a: tf.Tensor, b: tf.Tensor, fusion: str) -> tf.Tensor:
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class FullyConnectedFusion(tf_keras.layers.Layer):
+class FullyConnectedFusion(configured.Configured):
   """The mask head. Without its fc branch it is Mask R-CNN's."""
 
   def __init__(self, num_classes: int, num_convs: int = 4,
@@ -100,8 +101,8 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
       self._create_fc_branch()
 
   def _create_fcn_branch(self):
-    self.conv1 = adaptive_feature_pooling.first_layers(self._conv, 'conv1', self.num_levels,
-                                       self.fuse_after)
+    self.conv1 = adaptive_feature_pooling.first_layers(
+        self._conv, 'conv1', self.num_levels, self.fuse_after)
     self.convs = {f'conv{i}': self._conv(f'conv{i}')
                   for i in range(2, self.num_convs + 1)}
     norm = (self.normalization if self.norm_after_upconv
@@ -111,7 +112,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
         kernel_initializer=normalization.he_fan_out(),
         kernel_regularizer=self.kernel_regularizer, name='upconv')
     self.upconv_norm = norm.layer('upconv_norm')
-    self.classifier = tf_keras.layers.Conv2D(
+    self.classifier: Any = tf_keras.layers.Conv2D(
         self.num_classes, 1, kernel_initializer=normalization.he_fan_out(),
         kernel_regularizer=self.kernel_regularizer, name='classifier')
 
@@ -128,8 +129,7 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
     self.conv4_fc = self._conv('conv4_fc')
     self.conv5_fc = self._conv('conv5_fc', self.num_filters // 2)
     self.mask_fc = tf_keras.layers.Dense(
-        _MASK_SIZE**2,
-        kernel_initializer=tf_keras.initializers.RandomNormal(stddev=0.01),
+        _MASK_SIZE**2, kernel_initializer=normalization.gaussian(0.01),
         kernel_regularizer=self.kernel_regularizer, name='mask_fc')
 
   def _conv(self, name: str, filters: int | None = None):
@@ -139,8 +139,9 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
 
   def fuse(self, pooled: Sequence[tf.Tensor], training=None) -> tf.Tensor:
     """conv1 and the level fusion: [batch * num_boxes, 14, 14, filters]."""
-    return adaptive_feature_pooling.fuse_levels(adaptive_feature_pooling.fold(pooled), self.conv1,
-                                self.level_fusion, training)
+    return adaptive_feature_pooling.fuse_levels(
+        adaptive_feature_pooling.fold(pooled), self.conv1, self.level_fusion,
+        training)
 
   def _trunk(self, pooled, training) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Features before the classifier, and fc logits [m, 28, 28] or None."""
@@ -220,15 +221,3 @@ class FullyConnectedFusion(tf_keras.layers.Layer):
     kernel = tf.matmul(chosen, kernel, transpose_b=True)
     bias = tf.linalg.matvec(chosen, tf.cast(self.classifier.bias, x.dtype))
     return tf.einsum('mhwc,mc->mhw', x, kernel) + bias[:, None, None]
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), num_classes=self.num_classes,
-        num_convs=self.num_convs, num_filters=self.num_filters,
-        num_levels=self.num_levels, fusion=self.level_fusion.fusion,
-        fuse_after=self.fuse_after, fc_branch=self.fc_branch,
-        source=self.source, mask_fusion=self.mask_fusion,
-        norm=self.normalization.get_config(),
-        norm_after_upconv=self.norm_after_upconv, fc_relu=self.fc_relu,
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))

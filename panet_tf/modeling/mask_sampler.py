@@ -8,6 +8,8 @@ a sample half a mask cell off. One `crop_and_resize` does it exactly.
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
+
 
 def masks_in_rois(masks: tf.Tensor, mask_indices: tf.Tensor, boxes: tf.Tensor,
                   rois: tf.Tensor, size: int) -> tf.Tensor:
@@ -37,21 +39,23 @@ def masks_in_rois(masks: tf.Tensor, mask_indices: tf.Tensor, boxes: tf.Tensor,
       mask_coordinates(rois[:, :2] + half_cell),
       mask_coordinates(rois[:, 2:] - half_cell)], axis=1)
   targets = tf.image.crop_and_resize(
-      masks[..., tf.newaxis], crops, mask_indices, [size, size])
+      tf.expand_dims(masks, -1), crops, mask_indices, [size, size])
   return tf.squeeze(targets, -1)
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class MaskSampler(tf_keras.layers.Layer):
-  """Takes the first foreground RoIs and their mask targets.
-
-  Attributes:
-    mask_target_size: height and width of a target.
-    num_sampled_masks: RoIs an image gives; where it has fewer foreground
-      RoIs, background ones follow, with class 0, which the loss ignores.
-  """
+class MaskSampler(configured.Configured):
+  """Takes the first foreground RoIs and their mask targets."""
 
   def __init__(self, mask_target_size: int, num_sampled_masks: int, **kwargs):
+    """Initializes the sampler.
+
+    Args:
+      mask_target_size: height and width of a target.
+      num_sampled_masks: RoIs an image gives; where it has fewer foreground
+        RoIs, background ones follow, with class 0, which the loss ignores.
+      **kwargs: of the Keras layer.
+    """
     super().__init__(**kwargs)
     self.mask_target_size = mask_target_size
     self.num_sampled_masks = num_sampled_masks
@@ -88,9 +92,3 @@ class MaskSampler(tf_keras.layers.Layer):
         tf.reshape(tf.cast(rois, tf.float32), [-1, 4]), size)
     return rois, classes, tf.reshape(
         targets, [-1, self.num_sampled_masks, size, size])
-
-  def get_config(self):
-    return dict(
-        super().get_config(),
-        mask_target_size=self.mask_target_size,
-        num_sampled_masks=self.num_sampled_masks)

@@ -90,7 +90,7 @@ class PANetModel(proposal_stage.ProposalStage,
   def segment(self, features: dict[str, tf.Tensor], boxes: tf.Tensor,
               classes: tf.Tensor) -> tf.Tensor:
     """Boxes [B, N, 4] and classes [B, N] to mask logits [B, N, 28, 28]."""
-    if self.mask_head is None:
+    if self.mask_head is None or self.mask_roi_aligner is None:
       raise ValueError('this model has no mask branch (include_mask is false)')
     return self.mask_head(
         [self.mask_roi_aligner(features, boxes), classes],

@@ -13,7 +13,7 @@ a model takes `im_info` for an image's shape: height, width and, of such boxes,
 that scale.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 import dataclasses
 
 import numpy as np
@@ -46,8 +46,8 @@ class BoxConvention:
     """A network input of any size has sides of multiples of these pixels."""
     return 2 * _STRIDE if self == EDGES else _STRIDE
 
-  def anchors(self, image_size: tuple[int, int], **fields
-             ) -> Mapping[str, tf.Tensor]:
+  def anchors(self, image_size: Sequence[int], **fields
+             ) -> dict[str, tf.Tensor]:
     """Anchors of a network input, {level: [h, w, anchors * 4]}.
 
     Args:
@@ -94,7 +94,7 @@ class BoxConvention:
     """
     if self == EDGES:
       return boxes
-    start, end = boxes[..., :2], boxes[..., 2:]
+    start, end = boxes[..., :2], boxes[..., 2:]  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
     last = tf.cast(area, boxes.dtype) - pixel
     return tf.concat([tf.minimum(start, last), tf.maximum(end, pixel)], -1)
 

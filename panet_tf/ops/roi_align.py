@@ -21,6 +21,8 @@ TF's own gradient of the crop kernel is not used: on CPU its threads add to the
 same cells without a lock, so gradients of overlapping boxes get lost at random.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from panet_tf.ops import formulations
@@ -43,7 +45,8 @@ def _regions(boxes, stride, aligned):
   return start, tf.maximum(end - start, 1.0)
 
 
-def _samples(start, size, length, output_size, sampling_ratio):
+def _samples(start, size, length, output_size, sampling_ratio
+            ) -> tuple[Any, Any]:
   """Returns the samples of one axis [batch, num_boxes, samples]: where, valid.
 
   A sample more than one cell outside of the map counts as zero.
@@ -55,7 +58,7 @@ def _samples(start, size, length, output_size, sampling_ratio):
   return positions, valid
 
 
-def _taps(start, size, length, output_size, sampling_ratio):
+def _taps(start, size, length, output_size, sampling_ratio) -> tuple[Any, Any]:
   """Returns cells and weights of one axis [batch, num_boxes, bins, taps]."""
   positions, valid = _samples(start, size, length, output_size, sampling_ratio)
   last = length - 1
@@ -111,7 +114,7 @@ def _pool_by_products(features, start, size, output_size, sampling_ratio):
     positions, valid = _samples(
         start[..., axis], size[..., axis], length, output_size, sampling_ratio)
     positions = tf.clip_by_value(positions, 0.0, length - 1.0)
-    distance = positions[..., tf.newaxis] - tf.range(length, dtype=tf.float32)
+    distance = positions[..., tf.newaxis] - tf.range(length, dtype=tf.float32)  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
     each = tf.nn.relu(1.0 - tf.abs(distance)) * tf.cast(
         valid, tf.float32)[..., tf.newaxis]
     return tf.reduce_mean(tf.reshape(each, [
@@ -240,8 +243,8 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
   builtin = formulations.check(formulation) == formulations.BUILTIN
   if builtin or isinstance(
       tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
-    pool = _pool_by_builtin_ops if builtin else _pool_by_gathers
-    return tf.cast(pool(features, start, size, *sizes), features.dtype)
+    summed = _pool_by_builtin_ops if builtin else _pool_by_gathers
+    return tf.cast(summed(features, start, size, *sizes), features.dtype)
   forward = (_pool_by_fused_gathers if formulation == formulations.XLA
              else _pool_by_crops)
 

@@ -38,12 +38,11 @@ class AnnotatedVideo:
     self._labels = {c['id']: c['label'] for c in categories}
     self._names = {c['label']: c['name'] for c in categories}
     self._score_threshold = score_threshold
-    self._writer: Any = None
-    self._picture: Any = None
+    self._writer: cv2.VideoWriter | None = None
+    self._picture = np.zeros([0, 0, 3], np.uint8)
     self._lost = self._num_frames = 0
 
   def __enter__(self) -> 'AnnotatedVideo':
-    """Itself."""
     return self
 
   def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
@@ -60,15 +59,14 @@ class AnnotatedVideo:
     picture = pictures.draw_detections(
         pixels, self._detections(results, *pixels.shape[:2]), self._names,
         self._score_threshold)
-    if self._writer is None:
-      self._writer = self._open(picture)
+    writer = self._writer = self._writer or self._open(picture)
     height, width = self._picture.shape[:2]
     if picture.shape != self._picture.shape:  # It would be dropped silently.
       picture = cv2.resize(picture, (width, height))
     for _ in range(self._lost):
-      self._writer.write(self._picture)
+      writer.write(self._picture)
     self._picture = np.ascontiguousarray(picture[:, :, ::-1])
-    self._writer.write(self._picture)
+    writer.write(self._picture)
     self._num_frames += self._lost + 1
     self._lost = 0
 

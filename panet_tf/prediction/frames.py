@@ -97,7 +97,6 @@ class Video:
     self._pool = futures.ThreadPoolExecutor(1)
 
   def __enter__(self) -> 'Video':
-    """Itself."""
     return self
 
   def __exit__(self, *unused):

@@ -94,7 +94,6 @@ class PartialResults:
     self._stored = itertools.islice(self._read(), num_chunks)
 
   def __enter__(self) -> 'PartialResults':
-    """Itself."""
     return self
 
   def __exit__(self, *unused):

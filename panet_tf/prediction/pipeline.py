@@ -74,11 +74,9 @@ class PredictionRun:
     self._drawers = futures.ThreadPoolExecutor(threads)
 
   def __enter__(self) -> 'PredictionRun':
-    """Itself."""
     return self
 
   def __exit__(self, *unused):
-    """Stops the threads."""
     for pool in self._readers, self._drawers:
       pool.shutdown(cancel_futures=True)
 
@@ -104,7 +102,7 @@ class PredictionRun:
     """Predicts the frames of a file; InputError as `images`."""
     name = os.path.basename(path)
     if self._partial.has_ended(name):
-      while 'video' not in self._stored()[-1]:
+      while (chunk := self._stored()) and 'video' not in chunk[-1]:
         pass
       return
     with contextlib.ExitStack() as stack:

@@ -41,7 +41,6 @@ class BoxMasks(masks.Masks):
           f'{len(self.probabilities)} masks but {len(self.boxes)} boxes')
 
   def __len__(self) -> int:
-    """How many."""
     return len(self.probabilities)
 
   def _chosen(self, rows):

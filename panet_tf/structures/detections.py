@@ -96,7 +96,6 @@ class Detections:
     return cls(boxes, scores, labels, image_size, masks)
 
   def __len__(self) -> int:
-    """How many."""
     return len(self.scores)
 
   def __getitem__(self, index: Any) -> Self:

@@ -28,7 +28,6 @@ class ImageMasks(masks.Masks):
     self.image_size = self.pixels.shape[1], self.pixels.shape[2]
 
   def __len__(self) -> int:
-    """How many."""
     return len(self.pixels)
 
   def _chosen(self, rows):

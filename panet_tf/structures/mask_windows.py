@@ -40,7 +40,6 @@ class MaskWindows(masks.Masks):
                [crop for part in windows for crop in part.crops], size)
 
   def __len__(self) -> int:
-    """How many."""
     return len(self.crops)
 
   def _chosen(self, rows):

@@ -36,7 +36,6 @@ class RleMasks(masks.Masks):
                 for counts in (rle['counts'] for rle in rles)], image_size)
 
   def __len__(self) -> int:
-    """How many."""
     return len(self.counts)
 
   def _chosen(self, rows):

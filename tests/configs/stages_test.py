@@ -139,7 +139,7 @@ def test_a_model_starts_from_the_checkpoint_of_an_rpn(
   for part in ('backbone', 'decoder'):
     taken = part in modules
     for mine, its in zip(getattr(model, part).get_weights(),
-                         getattr(rpn, part).get_weights()):
+                         getattr(rpn, part).get_weights(), strict=True):
       assert not taken or np.array_equal(mine, its)
     assert taken == any(
         np.any(v.numpy() != before[v.name])

@@ -119,7 +119,7 @@ def test_each_image_is_predicted_on_its_own_canvas(detector):
   """As the model gives on just that input, boxes over the scale."""
   images = [image(96, 112), image(96, 96)]
   found = list(detector.detect_many(images))
-  for pixels, detections in zip(images, found):
+  for pixels, detections in zip(images, found, strict=True):
     inputs, info = detector._parser.predict_image(tf.constant(pixels))
     outputs = detector._model(
         inputs[tf.newaxis], info[tf.newaxis, 1], training=False)

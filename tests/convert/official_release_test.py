@@ -26,7 +26,8 @@ from tests.convert import torch_writer
 
 MASK, DET, TWO_FC = official_release_lib.CONFIGS
 CONFIG_FILES = dict(zip((MASK, DET, TWO_FC), (
-    'official_r50_mask', 'official_r50_det', 'official_r50_det_2fc')))
+    'official_r50_mask', 'official_r50_det', 'official_r50_det_2fc'),
+                        strict=True))
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 96, 160  # No multiple of 64: N6 is larger than its share.
 CLASSES = 4
@@ -98,11 +99,11 @@ def check_stages(pair, tolerance=1e-3, num_boxes=None):
   model, release = pair.model, pair.release
   c = model.backbone(np.moveaxis(pair.image, 1, -1), training=False)
   expected_c = release.backbone(pair.image.astype(float))
-  for level, expected in zip('2345', expected_c):
+  for level, expected in zip('2345', expected_c, strict=True):
     check(nchw(c[level]), expected, tolerance)
   n = model.features(np.moveaxis(pair.image, 1, -1))
   expected_n = release.neck(expected_c)
-  for level, expected in zip('23456', expected_n):
+  for level, expected in zip('23456', expected_n, strict=True):
     check(nchw(n[level]), expected, tolerance)
   scores, boxes = model.rpn_head(n, training=False)
   expected_scores, expected_boxes = release.rpn(expected_n)
@@ -201,7 +202,7 @@ def test_a_converted_model_is_a_run_that_loads(pair, tmp_path):
   for v in pair.model.variables:
     v.assign(tf.zeros_like(v))
   runs.restore(pair.model, run.checkpoint)
-  for v, value in zip(pair.model.variables, before):
+  for v, value in zip(pair.model.variables, before, strict=True):
     np.testing.assert_array_equal(v, value)
   found = pair.model(image, pair.shape, training=False)
   np.testing.assert_array_equal(
@@ -232,7 +233,7 @@ def test_a_wrong_key_is_named_and_nothing_changes(pair, change, message):
   with pytest.raises(errors.InputError, match=message) as e:
     official_release.set_weights(pair.model, arrays, 'x.pth')
   assert '\n' not in str(e.value)
-  for v, value in zip(pair.model.variables, before):
+  for v, value in zip(pair.model.variables, before, strict=True):
     np.testing.assert_array_equal(v, value)
 
 

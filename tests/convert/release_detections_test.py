@@ -85,7 +85,7 @@ def check(found, rows, masks):
       rows[:, 2:] + [0, 0, 1, 1], atol=0.02)
   wanted = np.array([
       release_masks.paste(mask, row[2:], *SIZE)
-      for mask, row in zip(np.asarray(masks), rows)])
+      for mask, row in zip(np.asarray(masks), rows, strict=True)])
   assert wanted.any((1, 2)).sum() > 10
   different = found.masks.images() != wanted
   # Of pixels at the threshold, and boxes whose edges round otherwise.

@@ -330,7 +330,8 @@ def difference(a, b, *keys):
   parts = [([x[0]] if not keys else [x[1][key] for key in keys]) for x in a]
   others = [([x[0]] if not keys else [x[1][key] for key in keys]) for x in b]
   return max(np.abs(np.asarray(x, np.float32) - np.asarray(y)).max()
-             for x, y in zip(tf.nest.flatten(parts), tf.nest.flatten(others)))
+             for x, y in zip(tf.nest.flatten(parts), tf.nest.flatten(others),
+                             strict=True))
 
 
 GROUND_TRUTH = ('gt_boxes', 'gt_classes', 'gt_masks', 'image_info')
@@ -451,8 +452,9 @@ def test_labels_of_real_images_equal_model_garden_s(
     size, _, factor, offset = expected['image_info'].numpy()
     spare = np.maximum(np.round(size * factor) - 256, 1)
     monkeypatch.setattr(  # The crop that theirs has drawn.
-        image_scaling, 'resize_to_canvas', lambda image, scale, canvas, *_: (
-            resize(image, scale, canvas, (offset + 0.5) / spare)))
+        image_scaling, 'resize_to_canvas',
+        lambda image, scale, canvas, *_, place=(offset + 0.5) / spare: (
+            resize(image, scale, canvas, place)))
     image, labels = ours(dict(own, random_seed=tf.constant([1, 2], tf.int64)))
     np.testing.assert_array_equal(labels['image_info'][2:], [factor, offset])
     np.testing.assert_allclose(image, reference, atol=1e-4)

@@ -1,6 +1,8 @@
 """The evaluator on the task's batches, whole and in parts."""
 
+import functools
 import json
+import operator
 import pickle
 import tracemalloc
 
@@ -113,8 +115,9 @@ def test_a_category_of_another_file_is_found_before_the_first_step():
 def test_image_ids_that_are_one_text_need_records_with_ordinals():
   truth = {**_TRUTH, 'images': [
       {'id': i, 'height': 40, 'width': 60} for i in (1, 'a', '1')]}
-  new = lambda **options: coco_evaluator.CocoEvaluator(
-      truth, include_mask=True, max_detections=100, category_ids=[7], **options)
+  new = functools.partial(
+      coco_evaluator.CocoEvaluator, truth, include_mask=True,
+      max_detections=100, category_ids=[7])
   with pytest.raises(errors.InputError, match="image ids 1 and '1' are the"):
     new()
   evaluator = new(image_ids=[1, '1', 'a'])
@@ -173,7 +176,7 @@ def _world(include_mask=True):
       'images': images, 'categories': _TRUTH['categories'], 'annotations': [
           {'image_id': image['id'], 'category_id': int(rng.choice([7, 9])),
            'iscrowd': 0, 'segmentation': [[x1, y1, x2, y1, x2, y2, x1, y2]]}
-          for image, image_boxes in zip(images, boxes.tolist())
+          for image, image_boxes in zip(images, boxes.tolist(), strict=True)
           for y1, x1, y2, x2 in image_boxes[:3]]}
   batches = [{
       'source_id': np.array([i + 1]),
@@ -185,10 +188,9 @@ def _world(include_mask=True):
       'num_detections': np.array([i % 6]),
       'detection_masks': np.float32(rng.uniform(0.3, 1, (1, 5, 4, 4)))}
              for i in range(12)]
-  new = lambda: coco_evaluator.CocoEvaluator(
+  return batches, lambda: coco_evaluator.CocoEvaluator(
       truth, include_mask=include_mask, max_detections=100,
       category_ids=[7, 9], image_ids=[image['id'] for image in images])
-  return batches, new
 
 
 @pytest.mark.parametrize('include_mask', [True, False])
@@ -209,7 +211,7 @@ def test_merged_shards_equal_one_worker_in_any_order(include_mask):
     merged.merge(states[i] for i in order)
     assert merged.num_images == 12
     assert merged.result() == expected
-    by_image = lambda result: result['image_id']
+    by_image = operator.itemgetter('image_id')
     assert sorted(merged.results, key=by_image) == sorted(
         alone.results, key=by_image)
   workers[1].merge(states)  # Its own state is among them.

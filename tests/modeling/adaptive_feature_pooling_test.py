@@ -28,7 +28,8 @@ def test_every_box_is_pooled_from_levels_2_to_5_only():
   pooled = afp.AdaptiveFeaturePooling(7)(f, boxes)
   assert [x.shape for x in pooled] == [[2, 6, 7, 7, 3]] * 4
   f['6'] += 1.
-  for a, b in zip(pooled, afp.AdaptiveFeaturePooling(7)(f, boxes)):
+  for a, b in zip(pooled, afp.AdaptiveFeaturePooling(7)(f, boxes),
+                  strict=True):
     np.testing.assert_array_equal(a, b)
   f['5'] += 1.
   changed = afp.AdaptiveFeaturePooling(7)(f, boxes)
@@ -91,7 +92,7 @@ def test_number_of_boxes_may_be_unknown(pooling):
       tf.TensorSpec([None, None, 4])])
   for sizes in ((20.,), SIZES, ()):
     boxes = tf.reshape(boxes_of_sizes(sizes), [2, -1, 4])
-    for a, b in zip(traced(f, boxes), layer(f, boxes)):
+    for a, b in zip(traced(f, boxes), layer(f, boxes), strict=True):
       assert a.shape == [2, len(sizes), 7, 7, 3]
       release.assert_near(a, b.numpy(), 1e-5)
 

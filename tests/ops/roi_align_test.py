@@ -27,10 +27,10 @@ def slow_matrix(shape, boxes, output_size, stride, sampling_ratio, aligned):
       start = start - 0.5
     else:
       size = np.maximum(size, 1.0)
-    for i, j, k, l in np.ndindex(
+    for i, j, k, m in np.ndindex(
         output_size, output_size, sampling_ratio, sampling_ratio):
       sample = start + size / output_size * (
-          np.array([i, j]) + (np.array([k, l]) + 0.5) / sampling_ratio)
+          np.array([i, j]) + (np.array([k, m]) + 0.5) / sampling_ratio)
       limit = np.array([height, width])
       if (sample < -1).any() or (sample > limit).any():
         continue
@@ -84,7 +84,7 @@ def test_agrees_with_the_authors_release(
       sampling_ratio=int(arrays['sampling_ratio']))
   convention = 'aligned' if aligned else 'legacy'
   image = arrays['batch_index']
-  for level, actual in zip(_LEVELS, pooled):
+  for level, actual in zip(_LEVELS, pooled, strict=True):
     expected = arrays[f'out{output_size}_{convention}_l{level}']
     actual = actual.numpy()[image, np.arange(len(image))]
     parity_lib.assert_near(actual, expected.transpose(0, 2, 3, 1))
@@ -221,7 +221,8 @@ def test_boxes_get_no_gradient(formulation):
 
 @both_formulations
 @both_conventions
-def test_degenerate_boxes_give_finite_values_and_gradients(aligned, formulation):
+def test_degenerate_boxes_give_finite_values_and_gradients(
+    aligned, formulation):
   features = tf.constant(draw()[0])
   boxes = tf.constant([[[0, 0, 0, 0], [30, 30, 10, 10], [-9e8, -9e8, 9e8, 9e8],
                         [1e30, 1e30, 1e30, 1e30]]] * 2, tf.float32)
@@ -288,8 +289,8 @@ def test_levels_come_in_ascending_order_with_stride_two_to_the_level():
   features, boxes = draw()
   pyramid = {'10': features + 1, '3': features, '2': 2 * features}
   pooled = roi_align_lib.multilevel_roi_align(pyramid, boxes, 7)
-  for actual, (level, stride) in zip(pooled, (('2', 4), ('3', 8),
-                                              ('10', 1024))):
+  for actual, (level, stride) in zip(
+      pooled, (('2', 4), ('3', 8), ('10', 1024)), strict=True):
     np.testing.assert_array_equal(actual, roi_align_lib.roi_align(
         pyramid[level], boxes, 7, stride=stride))
 
@@ -309,14 +310,16 @@ class _Pool(tf_keras.layers.Layer):
     self._formulation = formulation
 
   def call(self, inputs):
-    return roi_align_lib.roi_align(*inputs, 7, stride=8, formulation=self._formulation)
+    return roi_align_lib.roi_align(
+        *inputs, 7, stride=8, formulation=self._formulation)
 
 
 def keras_model(formulation):
   features = tf_keras.Input([None, None, 3])
   boxes = tf_keras.Input([None, 4])
   convolved = tf_keras.layers.Conv2D(3, 1)(features)
-  return tf_keras.Model([features, boxes], _Pool(formulation)([convolved, boxes]))
+  return tf_keras.Model(
+      [features, boxes], _Pool(formulation)([convolved, boxes]))
 
 
 @both_formulations
@@ -355,7 +358,8 @@ def test_on_a_tpu_all_of_it_is_compiled_gradient_included(monkeypatch):
   expected = run()
   monkeypatch.setattr(
       tf.distribute, 'TPUStrategy', type(tf.distribute.get_strategy()))
-  for ours, theirs in zip(tf.function(run, jit_compile=True)(), expected):
+  for ours, theirs in zip(
+      tf.function(run, jit_compile=True)(), expected, strict=True):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 

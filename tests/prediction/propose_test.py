@@ -90,12 +90,13 @@ def test_a_detector_on_a_whole_models_proposals_is_that_model(
   models = [task.build_model() for task in (expected, found)]
   for model in models:
     runs.restore(model, made.checkpoint)
-  for before, after in zip(batches, joined):
+  for before, after in zip(batches, joined, strict=True):
     np.testing.assert_array_equal(before[0], after[0])
     assert 'proposals' in after[1] and 'anchor_boxes' not in after[1]
     (_, a), (_, b) = (
         task.validation_step(batch, model)['coco_metric'] for
-        task, batch, model in zip((expected, found), (before, after), models))
+        task, batch, model in zip(
+            (expected, found), (before, after), models, strict=True))
     np.testing.assert_array_equal(a['num_detections'], b['num_detections'])
     assert np.all(a['num_detections'] == 10)
     np.testing.assert_allclose(a['detection_scores'], b['detection_scores'],

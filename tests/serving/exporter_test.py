@@ -101,7 +101,10 @@ def test_the_report_has_figures_sizes_ops_and_latency(exported):
 
 def test_signatures_take_what_was_asked_for(signatures_of):
   first, second = (signatures_of[version] for version in '12')
-  inputs = lambda function: function.structured_input_signature[1]['inputs']
+
+  def inputs(function):
+    return function.structured_input_signature[1]['inputs']
+
   assert set(first) == {'serving_default', 'image_tensor', 'image_bytes',
                         'tf_example'}
   assert inputs(first['serving_default']).dtype == tf.uint8

@@ -154,7 +154,8 @@ def test_without_labels_all_but_the_last_layers_is_loaded(
           '2 here') in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('modules', ['all', 'backbone', ['backbone', 'decoder']])
+@pytest.mark.parametrize(
+    'modules', ['all', 'backbone', ['backbone', 'decoder']])
 def test_a_plain_backbone_starts_a_deformable_one(tmp_path, modules, capsys):
   def make(**fields):
     return build(include_mask=False, backbone=panet.Backbone(

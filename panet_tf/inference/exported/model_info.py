@@ -7,7 +7,7 @@ into a .tflite, metadata of an ONNX file. Reading it needs no TensorFlow.
 import dataclasses
 import json
 import os
-from typing import Any, BinaryIO
+from typing import Any, IO
 
 from panet_tf import errors
 from panet_tf.inference import preprocessing as preprocessing_lib
@@ -64,7 +64,7 @@ class ModelInfo:
     return info
 
   @classmethod
-  def read(cls, stream: BinaryIO, where: str) -> 'ModelInfo':
+  def read(cls, stream: IO[bytes], where: str) -> 'ModelInfo':
     """`from_json` of a file, of which no more is read than may be right."""
     text = stream.read(_MAX_BYTES + 1)
     if len(text) > _MAX_BYTES:

@@ -40,7 +40,8 @@ class Features:
   @property
   def num_bytes(self) -> int:
     """What they take in memory."""
-    return sum(x.dtype.size * int(np.prod(x.shape)) for x in self.maps.values())
+    return sum(x.dtype.size * x.shape.num_elements()
+               for x in self.maps.values())
 
 
 @functools.cache
@@ -86,8 +87,9 @@ class Suppression:
     Returns:
       Detections, best score first, boxes float64, without masks.
     """
-    found = self._suppress(np.float32(view.boxes_to_view(boxes))[np.newaxis],
-                           np.float32(scores)[np.newaxis])
+    found = self._suppress(
+        view.boxes_to_view(boxes).astype(np.float32)[np.newaxis],
+        scores.astype(np.float32)[np.newaxis])
     suppressed = detections.Detections.from_outputs(
         {key: value[0].numpy() for key, value in found.items()},
         view.image_size)
@@ -142,7 +144,7 @@ class Stages:
     Returns:
       boxes [R, K, 4] float64, clipped to the image, and scores [R, K] float32.
     """
-    rois = np.float32(features.view.boxes_to_view(proposals))
+    rois = features.view.boxes_to_view(proposals).astype(np.float32)
     boxes, scores = self._classify(
         features.maps, rois[np.newaxis], features.im_info)
     return (features.view.boxes_to_image(boxes[0].numpy()),
@@ -154,7 +156,7 @@ class Stages:
 
     As many at a time as the model segments when it runs as a whole.
     """
-    boxes = np.float32(features.view.boxes_to_view(boxes))
+    boxes = features.view.boxes_to_view(boxes).astype(np.float32)
     step = self._generator.get_config()['max_num_detections']
     masks = []
     for start in range(0, max(len(boxes), 1), step):

@@ -6,7 +6,6 @@ horizontal flips.
 """
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 
@@ -82,9 +81,10 @@ def views(options: inference_config.Inference, image_size: tuple[int, int],
     scale = _scale(image_size, rule, scale, options.long_edge)
     size = _scaled(image_size, scale)
     own = _scaled(image_size, rule.scale(*image_size))
-    canvas: Any = rule.canvas
-    if rule.pad_to or not np.array_equal(size, own):
-      canvas = tuple(_canvas_edge(edge, rule.pad_to) for edge in size)
+    canvas = (rule.canvas
+              if np.array_equal(size, own) and not rule.pad_to
+              else (_canvas_edge(size[0], rule.pad_to),
+                    _canvas_edge(size[1], rule.pad_to)))
     # As `image_scaling.resize_to_canvas` says it, in float32.
     made.append(View(image_size, scale, canvas, False,
                      tuple(rule.factors(image_size, scale))))

@@ -1,16 +1,17 @@
 """The one block of all backbones: ResNet, ResNeXt, SE-ResNeXt and SENet."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+import functools
 
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class SqueezeExcitation(tf_keras.layers.Layer):
+class SqueezeExcitation(configured.Configured):
   """Scales channels by what is in the whole map (Hu et al., arXiv 1709.01507).
 
   x * sigmoid(fc2(relu(fc1(mean of x)))), section 3 there; both layers have a
@@ -28,28 +29,20 @@ class SqueezeExcitation(tf_keras.layers.Layer):
       **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
-    self.channels, self.reduction = channels, reduction
-    self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
-    make = lambda units, activation, name: tf_keras.layers.Dense(
-        units, activation, kernel_initializer=normalization.he_fan_out(),
-        kernel_regularizer=self.kernel_regularizer, name=name)
-    self.fc1 = make(max(channels // reduction, 1), 'relu', 'fc1')
-    self.fc2 = make(channels, 'sigmoid', 'fc2')
+    make = functools.partial(
+        tf_keras.layers.Dense, kernel_initializer=normalization.he_fan_out(),
+        kernel_regularizer=tf_keras.regularizers.get(kernel_regularizer))
+    self.fc1 = make(max(channels // reduction, 1), 'relu', name='fc1')
+    self.fc2 = make(channels, 'sigmoid', name='fc2')
 
   def call(self, x: tf.Tensor) -> tf.Tensor:
     """Scales each channel: [batch, height, width, channels], both ways."""
     scale = self.fc2(self.fc1(tf.reduce_mean(x, [1, 2])))
     return x * scale[:, tf.newaxis, tf.newaxis]
 
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), channels=self.channels, reduction=self.reduction,
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))
-
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class ResidualBlock(tf_keras.layers.Layer):
+class ResidualBlock(configured.Configured):
   """relu(f(x) + x), f being 3x3, 3x3 or the bottleneck 1x1, 3x3, 1x1.
 
   A bottleneck's 3x3 may be in groups, or deformable, and f(x) be scaled by
@@ -85,14 +78,10 @@ class ResidualBlock(tf_keras.layers.Layer):
       **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
-    self.filters, self.bottleneck = filters, bottleneck
-    self.strides, self.stride_in_1x1 = strides, stride_in_1x1
-    self.projection, self.shortcut_size = projection, shortcut_size
+    self.bottleneck, self.projection = bottleneck, projection
+    self.se_reduction = se_reduction
     self.normalization = normalization.Normalization.of(norm)
     self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
-    self.groups, self.widths = groups, tuple(widths)
-    self.se_reduction = se_reduction
-    self.deformable, self.modulated = deformable, modulated
     width = 4 * filters if bottleneck else filters
     first, second = (strides, 1) if stride_in_1x1 else (1, strides)
     if bottleneck:
@@ -125,15 +114,3 @@ class ResidualBlock(tf_keras.layers.Layer):
     if self.se_reduction:
       x = self.se(x)
     return tf.nn.relu(x + shortcut)
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        super().get_config(), filters=self.filters,
-        bottleneck=self.bottleneck, strides=self.strides,
-        stride_in_1x1=self.stride_in_1x1, projection=self.projection,
-        norm=self.normalization.get_config(),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer),
-        groups=self.groups, widths=list(self.widths),
-        se_reduction=self.se_reduction, shortcut_size=self.shortcut_size,
-        deformable=self.deformable, modulated=self.modulated)

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.modeling.backbones import residual_block
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 
@@ -86,7 +87,7 @@ class DeepStem(tf_keras.layers.Layer):
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class ResNet(tf_keras.Model):
+class ResNet(configured.Configured, tf_keras.Model):
   """A backbone of `DESIGNS` without its classifier."""
 
   def __init__(self, model_id: int | str = 50,
@@ -172,7 +173,7 @@ class ResNet(tf_keras.Model):
   @tf_keras.Model.trainable.setter
   def trainable(self, value: bool):
     """Sets all layers but the frozen ones, which stay frozen."""
-    tf_keras.Model.trainable.fset(self, value)
+    tf_keras.Model.trainable.fset(self, value)  # pyright: ignore[reportOptionalCall]  Keras's has a setter
     if value:
       self._freeze()
 
@@ -210,18 +211,3 @@ class ResNet(tf_keras.Model):
         x = block(x, training=training)
       c[level] = x
     return c
-
-  def get_config(self) -> Mapping[str, Any]:
-    return dict(
-        name=self.name, model_id=self.model_id,
-        width_multiplier=self.width_multiplier,
-        stride_in_1x1=self.stride_in_1x1, frozen_stages=self.frozen_stages,
-        norm=self.normalization.get_config(),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer),
-        deformable_stages=list(self.deformable_stages),
-        modulated=self.modulated)
-
-  @classmethod
-  def from_config(cls, config, custom_objects=None):
-    return cls(**config)

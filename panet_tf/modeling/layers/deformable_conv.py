@@ -21,7 +21,6 @@ Memory in bytes, of float32 and with the pixels of the output, H and W:
 benchmarks/modeling/deformable_conv.md has what was measured.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -56,13 +55,13 @@ def deformable_conv2d(
   Raises:
     ValueError: if the channels of offsets and kernel do not fit.
   """
-  taps = kernel.shape[0] * kernel.shape[1]
-  if offsets.shape[-1] % (2 * taps):
+  taps = kernel.shape[0] * kernel.shape[1]  # pyright: ignore[reportOperatorIssue]  a kernel's shape is static
+  if offsets.shape[-1] % (2 * taps):  # pyright: ignore[reportOptionalOperand]  channels are static
     raise ValueError(
         f'{offsets.shape[-1]} channels of offsets: expected a multiple of '
         f'{2 * taps}, two for each tap of the kernel.')
   if masks is None:
-    masks = tf.ones_like(offsets[..., ::2])
+    masks = tf.ones_like(offsets[..., ::2])  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
 
   def convolve(x, offsets, kernel, masks):
     samples = _sample(x, offsets, masks, kernel.shape[0], strides, dilation)
@@ -85,7 +84,7 @@ def deformable_conv2d(
     return convolve(*tensors), gradient
 
   run = convolve if training is False else recomputed
-  return run(x, offsets, tf.convert_to_tensor(kernel), masks)
+  return run(x, offsets, tf.convert_to_tensor(kernel), masks)  # pyright: ignore[reportReturnType]  the stub of custom_gradient keeps the pair
 
 
 def _apply_kernel(samples, kernel, shape, channels, training):
@@ -112,7 +111,9 @@ def _sample(x, offsets, masks, size, strides, dilation):
   shape, (h, w) = tf.shape(x), tf.unstack(tf.shape(offsets)[1:3])
   groups = masks.shape[-1] // size**2
   dtype = tf.float64 if x.dtype == tf.float64 else tf.float32
-  by_tap = lambda part: tf.cast(_by_tap(part, size**2), dtype)
+
+  def by_tap(part):
+    return tf.cast(_by_tap(part, size**2), dtype)
 
   # Of the last axis: all groups of the first tap, and so on.
   tap = np.repeat(np.arange(size**2), groups)
@@ -210,9 +211,10 @@ class DeformableConv2D(grouped_conv.PaddedConv2D):
     y = deformable_conv2d(
         x, offsets, self.kernel, masks, strides=self.strides[0],
         dilation=self.offset.dilation_rate[0], training=training)
-    return tf.nn.bias_add(y, self.bias) if self.use_bias else y
+    return y if self.bias is None else tf.nn.bias_add(y, self.bias)
 
-  def get_config(self) -> Mapping[str, Any]:
+  def get_config(self) -> dict[str, Any]:
+    """Returns `PaddedConv2D`'s, the dilation being that of the taps."""
     return dict(super().get_config(),
                 dilation_rate=self.offset.dilation_rate[0],
                 deformable_groups=self.deformable_groups,

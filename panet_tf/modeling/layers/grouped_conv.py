@@ -13,7 +13,7 @@ there we take that of a few dense convolutions.
 benchmarks/modeling/grouped_conv.md compares the ways.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import functools
 from typing import Any
 
@@ -46,11 +46,14 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor,
   """
   if x.shape[-1] == kernel.shape[2]:
     return tf.nn.conv2d(x, kernel, strides, 'VALID')
-  # Grappler fuses a convolution with the normalization behind it, and the fused
-  # CPU kernel without oneDNN has no groups: the assertion keeps them apart.
-  native = lambda x, kernel: tf.ensure_shape(
-      tf.nn.conv2d(x, kernel, strides, 'VALID'),
-      [None, None, None, kernel.shape[-1]])
+
+  def native(x, kernel):
+    # Grappler fuses a convolution with the normalization behind it, and the
+    # fused CPU kernel without oneDNN has no groups: the assertion keeps them
+    # apart.
+    return tf.ensure_shape(tf.nn.conv2d(x, kernel, strides, 'VALID'),
+                           [None, None, None, kernel.shape[-1]])
+
   if training is False or _has_fast_gradient(x.dtype, kernel.shape[2]):
     return native(x, kernel)
 
@@ -65,7 +68,7 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor,
 
     return native(x, kernel), gradient
 
-  return with_gradient(x, tf.convert_to_tensor(kernel))
+  return with_gradient(x, tf.convert_to_tensor(kernel))  # pyright: ignore[reportReturnType]  the stub of custom_gradient keeps the pair
 
 
 @functools.cache
@@ -106,7 +109,8 @@ def _in_blocks(x, kernel, strides):
       kernel, [height, width, merged * channels, filters])
   return tf.concat([
       tf.nn.conv2d(part, dense, strides, 'VALID') for part, dense in zip(
-          tf.split(x, blocks, -1), tf.split(kernel, blocks, -1))], -1)
+          tf.split(x, blocks, -1), tf.split(kernel, blocks, -1),
+          strict=True)], -1)
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -150,14 +154,15 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
         on the values.
     """
     if self.groups == 1 and not self._pad:
-      return super().call(x)
+      return super().call(x)  # pyright: ignore[reportReturnType]  Keras has no types
     pad = [self._pad, self._pad]
     # Keras compiles groups with XLA: for every shape anew, and not for export.
     x = conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), self.kernel,
                self.strides, training)
-    return tf.nn.bias_add(x, self.bias) if self.use_bias else x
+    return x if self.bias is None else tf.nn.bias_add(x, self.bias)
 
-  def get_config(self) -> Mapping[str, Any]:
+  def get_config(self) -> dict[str, Any]:
+    """Returns what `__init__` takes: one number for both directions."""
     config = super().get_config()
     for fixed in ('padding', 'data_format'):
       del config[fixed]

@@ -10,7 +10,7 @@ layer; `ConvNorm` and `DenseNorm` are the only places that apply it, so that a
 switch cannot be lost on the way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 from typing import Any, Union
@@ -19,10 +19,13 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.model_garden import keras_layers
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import deformable_conv
 from panet_tf.modeling.layers import grouped_conv
 
 KINDS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
+# Keras has no types: pyright would take those of its arguments' defaults.
+Initializer = Any
 _BATCH_KINDS = ('sync_batch', 'batch', 'frozen')
 
 
@@ -58,7 +61,6 @@ class Normalization:
   num_groups: int = 32
 
   def __post_init__(self):
-    """Checks the kind."""
     if self.kind not in KINDS:
       raise ValueError(
           f'Normalization kind {self.kind!r}: expected one of {KINDS}.')
@@ -84,7 +86,8 @@ class Normalization:
     if self.kind == 'group':
       return tf_keras.layers.GroupNormalization(
           groups=self.num_groups, epsilon=self.epsilon, name=name)
-    kwargs = dict(momentum=self.momentum, epsilon=self.epsilon, name=name)
+    kwargs: dict[str, Any] = dict(
+        momentum=self.momentum, epsilon=self.epsilon, name=name)
     if self.kind == 'frozen':
       return FrozenBatchNormalization(**kwargs)
     # One replica has the whole batch, and a fused kernel is there only for
@@ -122,22 +125,22 @@ class Normalization:
   def of(cls, norm: Union['Normalization', Mapping[str, Any], None]
         ) -> 'Normalization':
     """`norm` itself, from its config, or the default for None."""
-    if isinstance(norm, cls):
+    if isinstance(norm, Normalization):
       return norm
-    norm = dict(norm or {})
-    return cls(**norm.get('config', norm))
+    config: dict[str, Any] = dict(norm or {})
+    return cls(**config.get('config', config))
 
 
 NO_NORMALIZATION = Normalization('none')
 
 
-def he_fan_out() -> tf_keras.initializers.Initializer:
+def he_fan_out() -> Initializer:
   """MSRA (fan-out) normal, the release's choice for ReLU convolutions."""
   return tf_keras.initializers.VarianceScaling(
       scale=2., mode='fan_out', distribution='untruncated_normal')
 
 
-def _conv_initializer(norm: Normalization) -> tf_keras.initializers.Initializer:
+def _conv_initializer(norm: Normalization) -> Initializer:
   """Model Garden's initializer in front of a normalization, else MSRA's.
 
   A normalization takes the scale of the kernel out of the output; what is left
@@ -148,13 +151,18 @@ def _conv_initializer(norm: Normalization) -> tf_keras.initializers.Initializer:
   return tf_keras.initializers.VarianceScaling()
 
 
-def xavier_fan_in() -> tf_keras.initializers.Initializer:
+def gaussian(stddev: float) -> Initializer:
+  """Normal around 0, of output layers."""
+  return tf_keras.initializers.RandomNormal(stddev=stddev)
+
+
+def xavier_fan_in() -> Initializer:
   """Caffe's Xavier: uniform with variance 1 / fan-in."""
   return tf_keras.initializers.VarianceScaling(
       scale=1., mode='fan_in', distribution='uniform')
 
 
-class _NormalizedLayer(tf_keras.layers.Layer):
+class _NormalizedLayer(configured.Configured):
   """activation(norm(inner(x))), the inner layer made by a subclass."""
 
   def __init__(self, units, norm, activation, use_bias, kernel_initializer,
@@ -163,26 +171,14 @@ class _NormalizedLayer(tf_keras.layers.Layer):
     self.normalization = Normalization.of(norm)
     self.normalization.check(units)
     self.norm = self.normalization.layer('norm')
-    self.activation = tf_keras.activations.get(activation)
-    self._inner_kwargs = dict(
+    self.activation: Any = tf_keras.activations.get(activation)
+    self._inner_kwargs: dict[str, Any] = dict(
         use_bias=use_bias,
         kernel_initializer=tf_keras.initializers.get(kernel_initializer),
         kernel_regularizer=tf_keras.regularizers.get(kernel_regularizer))
 
   def _finish(self, x, training):
     return self.activation(self.norm(x, training=training))
-
-  def get_config(self):
-    inner = self._inner_kwargs
-    return dict(
-        super().get_config(),
-        norm=self.normalization.get_config(),
-        activation=tf_keras.activations.serialize(self.activation),
-        use_bias=inner['use_bias'],
-        kernel_initializer=tf_keras.initializers.serialize(
-            inner['kernel_initializer']),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            inner['kernel_regularizer']))
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -195,7 +191,7 @@ class ConvNorm(_NormalizedLayer):
 
   def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1,
                norm: Normalization | None = None,
-               activation: str | None = 'relu',
+               activation: Callable | str | None = 'relu',
                use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None,
                groups: int = 1, deformable: bool = False,
@@ -225,7 +221,6 @@ class ConvNorm(_NormalizedLayer):
     super().__init__(filters, norm, activation, use_bias,
                      kernel_initializer or _conv_initializer(norm),
                      kernel_regularizer, **kwargs)
-    self.deformable, self.modulated = deformable, modulated
     conv = (functools.partial(deformable_conv.DeformableConv2D,
                               modulated=modulated)
             if deformable else grouped_conv.PaddedConv2D)
@@ -236,20 +231,13 @@ class ConvNorm(_NormalizedLayer):
     """[batch, height, width, channels] to [batch, h, w, filters]."""
     return self._finish(self.conv(x, training=training), training)
 
-  def get_config(self):
-    """See Keras's."""
-    return dict(super().get_config(), filters=self.conv.filters,
-                kernel_size=self.conv.kernel_size[0],
-                strides=self.conv.strides[0], groups=self.conv.groups,
-                deformable=self.deformable, modulated=self.modulated)
-
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class DenseNorm(_NormalizedLayer):
   """Fully connected layer, normalization, activation."""
 
   def __init__(self, units: int, norm: Normalization | None = None,
-               activation: str | None = 'relu',
+               activation: Callable | str | None = 'relu',
                use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None, **kwargs):
     """Initializes the block.
@@ -278,7 +266,3 @@ class DenseNorm(_NormalizedLayer):
   def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
     """[batch, channels] to [batch, units]."""
     return self._finish(self.fc(x), training)
-
-  def get_config(self):
-    """See Keras's."""
-    return dict(super().get_config(), units=self.fc.units)

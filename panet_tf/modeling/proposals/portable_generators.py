@@ -6,7 +6,7 @@ that proposals are padded with. These give what its loops give, where those are
 right: below an IoU threshold of 0.5 they let suppressed boxes suppress others.
 """
 
-import math
+from typing import Any
 
 from official.vision.modeling.layers import detection_generator
 from official.vision.ops import box_ops
@@ -55,6 +55,7 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
       return tf.reshape(
           x, [-1, size, *last] if size else [tf.shape(x)[0], -1, *last])
 
+    most = config['test_num_proposals']
     scores = tf.sigmoid(flat(raw_scores))
     boxes = self.boxes.clipped(box_ops.clip_boxes(box_ops.decode_boxes(
         flat(raw_boxes, 4), flat(anchors, 4)), image_shape), image_shape)
@@ -63,17 +64,16 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
       boxes, scores = box_ops.filter_boxes(boxes, scores, image_shape, min_size)
     boxes, scores = _best(boxes, scores, config['test_pre_nms_top_k'])
     if config['test_nms_iou_threshold'] <= 0.0:  # Model Garden's "none".
-      return _best(boxes, scores, config['test_num_proposals'])
+      return _best(boxes, scores, most)
     return nms.non_max_suppression(
         boxes, scores,
-        max_output_size=min(
-            size or math.inf, config['test_num_proposals']),
+        max_output_size=min(size or most, most),
         iou_threshold=config['test_nms_iou_threshold'],
         score_threshold=config['test_pre_nms_score_threshold'],
         formulation=self.formulation)
 
-  def get_config(self):
-    """See Keras's."""
+  def get_config(self) -> dict[str, Any]:
+    """Returns Model Garden's arguments, and the two of `__init__`."""
     return dict(super().get_config(), formulation=self.formulation,
                 boxes=self.boxes.name)
 
@@ -90,7 +90,7 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
     self.formulation = formulations.check(formulation)
     self.boxes = box_convention.of(boxes)
     self._decode = detection_generator.DetectionGenerator(
-        **dict(kwargs, apply_nms=False))
+        **dict[str, Any](kwargs, apply_nms=False))
 
   def __call__(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
                regression_weights=None, bbox_per_class=True):
@@ -143,8 +143,8 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
         'num_detections': tf.reduce_sum(tf.cast(scores > 0.0, tf.int32), 1),
     }
 
-  def get_config(self):
-    """See Keras's."""
+  def get_config(self) -> dict[str, Any]:
+    """Returns Model Garden's arguments, and the two of `__init__`."""
     return dict(super().get_config(), formulation=self.formulation,
                 boxes=self.boxes.name)
 

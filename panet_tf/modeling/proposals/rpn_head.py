@@ -7,16 +7,16 @@ statistics of the levels differ.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
+from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class RPNHead(tf_keras.layers.Layer):
+class RPNHead(configured.Configured):
   """Scores and regresses the anchors of every level."""
 
   def __init__(self, min_level: int = 2, max_level: int = 6,
@@ -41,8 +41,6 @@ class RPNHead(tf_keras.layers.Layer):
     """
     super().__init__(**kwargs)
     self.min_level, self.max_level = min_level, max_level
-    self.num_anchors_per_location = num_anchors_per_location
-    self.num_convs, self.num_filters = num_convs, num_filters
     self.normalization = normalization.Normalization.of(norm)
     self.normalization.check(num_filters)
     self.kernel_regularizer = tf_keras.regularizers.get(kernel_regularizer)
@@ -66,7 +64,7 @@ class RPNHead(tf_keras.layers.Layer):
             use_bias: bool = True) -> tf_keras.layers.Conv2D:
     return tf_keras.layers.Conv2D(
         filters, kernel_size, padding='same', use_bias=use_bias, name=name,
-        kernel_initializer=tf_keras.initializers.RandomNormal(stddev=stddev),
+        kernel_initializer=normalization.gaussian(stddev),
         kernel_regularizer=self.kernel_regularizer)
 
   def call(self, n: Mapping[str, tf.Tensor], training=None
@@ -90,14 +88,3 @@ class RPNHead(tf_keras.layers.Layer):
         x = tf.nn.relu(norm(conv(x), training=training))
       scores[level], boxes[level] = self.scores(x), self.boxes(x)
     return scores, boxes
-
-  def get_config(self) -> Mapping[str, Any]:
-    """See Keras's."""
-    return dict(
-        super().get_config(), min_level=self.min_level,
-        max_level=self.max_level,
-        num_anchors_per_location=self.num_anchors_per_location,
-        num_convs=self.num_convs, num_filters=self.num_filters,
-        norm=self.normalization.get_config(),
-        kernel_regularizer=tf_keras.regularizers.serialize(
-            self.kernel_regularizer))

@@ -72,14 +72,8 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
         *self.propose(self.features(images), im_info, anchors))
 
   def get_config(self) -> dict[str, Any]:
-    """See Keras's."""
+    """Returns the arguments; a model made of them shares the parts."""
     return self._config_dict
-
-  @classmethod
-  def from_config(cls, config, custom_objects=None):
-    """See Keras's."""
-    del custom_objects
-    return cls(**config)
 
 
 def _as_detections(boxes, scores):

@@ -92,11 +92,12 @@ def _restricted(ground_truth, images):
 
 def _picture(output_dir, picture, image):
   """Name and URL; a file name may be bytes that are no text."""
-  is_there = picture and os.path.isfile(os.path.join(output_dir, picture))
-  # ./ lest a name be taken for another host or scheme.
-  return {'name': str(image) if picture is None else picture,
-          'url': './' + urllib.parse.quote(os.fsencode(
-              pathlib.PurePath(picture).as_posix())) if is_there else None}
+  url = None
+  if picture and os.path.isfile(os.path.join(output_dir, picture)):
+    # ./ lest a name be taken for another host or scheme.
+    url = './' + urllib.parse.quote(os.fsencode(
+        pathlib.PurePath(picture).as_posix()))
+  return {'name': str(image) if picture is None else picture, 'url': url}
 
 
 def _counts(results, places, score_threshold) -> dict[str, Any]:
@@ -141,4 +142,5 @@ def _page(data) -> str:
 
 def _read(name: str) -> str:
   """A file of the page, in the package."""
-  return (resources.files(__package__) / name).read_text('utf-8')
+  return (resources.files('panet_tf.prediction.gallery') / name).read_text(
+      'utf-8')

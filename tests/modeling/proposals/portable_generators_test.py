@@ -26,8 +26,9 @@ def rpn_outputs(seed, batch, num_anchors=3):
     corner = np.stack([y, x], -1)[:, :, None] + np.zeros_like(sizes)
     anchors[level] = np.concatenate([corner, corner + sizes], -1).reshape(
         1, cells, cells, -1)
-  as_tensors = lambda maps: {
-      k: tf.constant(v, tf.float32) for k, v in maps.items()}
+  def as_tensors(maps):
+    return {k: tf.constant(v, tf.float32) for k, v in maps.items()}
+
   return as_tensors(boxes), as_tensors(scores), as_tensors(anchors)
 
 
@@ -45,7 +46,7 @@ def test_proposals_equal_model_gardens(formulation, options):
   ours = portable_generators.PortableROIGenerator(formulation, **options)
   want = theirs(boxes, scores, anchors, shape, False)
   got = ours(boxes, scores, anchors, shape, False)
-  for one, other in zip(got, want):
+  for one, other in zip(got, want, strict=True):
     np.testing.assert_allclose(one, tf.reshape(other, one.shape), atol=1e-4)
   assert 10 < np.count_nonzero(got[1][0])  # The case has something to compare.
 

@@ -63,13 +63,14 @@ def _inputs(run, images):
   parser = tiny.parser(runs.Run.read(run).model_config, is_training=False)
   made = [parser.eval_image(tf.constant(image)) for image in images]
   return {name: np.stack([x.numpy() for x in arrays])
-          for name, arrays in zip(('inputs', 'image_info'), zip(*made))}
+          for name, arrays in zip(
+              ('inputs', 'image_info'), zip(*made, strict=True), strict=True)}
 
 
 def _run(path, inputs):
   session = onnxruntime.InferenceSession(path)
   names = [output.name for output in session.get_outputs()]
-  return dict(zip(names, session.run(names, inputs)))
+  return dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _check(outputs, reference, images, score_atol=1e-4):
@@ -221,8 +222,9 @@ def test_pooling_is_roi_align_inside_outside_and_for_the_smallest_boxes(
 
 
 def test_a_crop_that_is_no_placeholder_is_not_taken_for_one():
-  crop = lambda image, boxes: tf.image.crop_and_resize(
-      image, boxes, [0], [5, 5])
+  def crop(image, boxes):
+    return tf.image.crop_and_resize(image, boxes, [0], [5, 5])
+
   with pytest.raises(RuntimeError, match='no placeholder of ROIAlign'):
     _converted(crop, np.zeros([1, 8, 8, 1], np.float32),
                np.zeros([1, 4], np.float32))

@@ -109,10 +109,10 @@ def test_quantised_models_find_nearly_the_same(
   for image in images:
     found = run(files_of[quant_type], loaded[1].preprocessing, image)
     expected = detect(reference, image)
-    apart = lambda key: np.abs(expected[key][:, None] - found[key][None])
-    alike = ((apart('detection_boxes').max(-1) < 4) &
-             (apart('detection_scores') < most) &
-             (apart('detection_classes') == 0))
+    boxes, scores, classes = (
+        np.abs(expected[key][:, None] - found[key][None]) for key in (
+            'detection_boxes', 'detection_scores', 'detection_classes'))
+    alike = (boxes.max(-1) < 4) & (scores < most) & (classes == 0)
     again.extend(alike.any(1))
   assert np.mean(again) >= least_share
 
@@ -136,7 +136,10 @@ def tensor_types(path):
 
 def test_int8_layers_have_8_bits_and_box_arithmetic_has_32(files_of):
   kinds = tensor_types(files_of['int8_full_fp32_io'])
-  of = lambda name: {kind for op, kind in kinds if op == name}
+
+  def of(name):
+    return {kind for op, kind in kinds if op == name}
+
   for name in ('CONV_2D', 'FULLY_CONNECTED', 'TRANSPOSE_CONV'):
     assert of(name) == {schema.TensorType.INT8}, name
   for name in ('EXP', 'SUB', 'MUL', 'SOFTMAX', 'TOPK_V2'):
