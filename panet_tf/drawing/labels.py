@@ -15,7 +15,7 @@ _WHITE = (255, 255, 255)
 
 def font_for(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
   """The font that can be read in a picture of this (width, height)."""
-  return ImageFont.load_default(max(11, round(max(size) / 95)))  # pyright: ignore[reportReturnType]  scalable, as it is asked for a size
+  return ImageFont.load_default(max(11, round(max(size) / 95)))  # pyright: ignore[reportReturnType] - scalable, as it is asked for a size
 
 
 def draw_labels(pen, objects, size, font):

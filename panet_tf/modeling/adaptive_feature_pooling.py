@@ -92,7 +92,7 @@ def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
   Returns:
     [...], int32.
   """
-  size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
+  size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])  # pyright: ignore[reportArgumentType] - TensorFlow's stub of Tensor does not know `...`
   area = tf.maximum(tf.reduce_prod(size, axis=-1), 1.)
   # Half of log2(area) and not log2(sqrt(area)): exact at 112, 224, 448. The
   # small constant is Detectron's, against rounding just below a power of two.

@@ -94,7 +94,7 @@ class BoxConvention:
     """
     if self == EDGES:
       return boxes
-    start, end = boxes[..., :2], boxes[..., 2:]  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
+    start, end = boxes[..., :2], boxes[..., 2:]  # pyright: ignore[reportArgumentType] - TensorFlow's stub of Tensor does not know `...`
     last = tf.cast(area, boxes.dtype) - pixel
     return tf.concat([tf.minimum(start, last), tf.maximum(end, pixel)], -1)
 

@@ -114,7 +114,7 @@ def _pool_by_products(features, start, size, output_size, sampling_ratio):
     positions, valid = _samples(
         start[..., axis], size[..., axis], length, output_size, sampling_ratio)
     positions = tf.clip_by_value(positions, 0.0, length - 1.0)
-    distance = positions[..., tf.newaxis] - tf.range(length, dtype=tf.float32)  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
+    distance = positions[..., tf.newaxis] - tf.range(length, dtype=tf.float32)  # pyright: ignore[reportArgumentType] - TensorFlow's stub of Tensor does not know `...`
     each = tf.nn.relu(1.0 - tf.abs(distance)) * tf.cast(
         valid, tf.float32)[..., tf.newaxis]
     return tf.reduce_mean(tf.reshape(each, [

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 os.environ.setdefault('OPENCV_FFMPEG_DEBUG', '1')  # Lets the level count.
 os.environ.setdefault('OPENCV_FFMPEG_LOGLEVEL', '-8')  # Quiet.
 
-# pylint: disable=wrong-import-position
 import cv2
 import numpy as np
 

@@ -77,7 +77,7 @@ class PartialResults:
     num_chunks = 0
     with self._writing():
       # What is written goes to the end, wherever it was read.
-      self._file = open(path, 'a+b')  # pylint: disable=consider-using-with
+      self._file = open(path, 'a+b')
       self._file.seek(0)
       line = self._file.readline()
       if line.endswith(b'\n'):

@@ -117,7 +117,7 @@ def test_proposals_of_an_rpn_are_its_detections_without_the_empty_ones():
         kept[:, 3]) <= shape[i, 1]
   assert np.all(found['detection_classes'] == 1)
   # Rows that NMS leaves are behind the boxes, and not counted.
-  swapped = rpn_model._as_detections(  # pylint: disable=protected-access
+  swapped = rpn_model._as_detections(
       tf.constant([[[0., 0, 0, 0], [1, 1, 5, 5], [3, 3, 3, 9], [2, 2, 4, 4]]]),
       tf.constant([[.9, .8, .7, .6]]))
   np.testing.assert_array_equal(

@@ -234,7 +234,7 @@ def test_other_formats_have_one_canvas_and_say_so(run, tmp_path, capsys):
 
 
 def test_the_verb_says_what_is_wrong_in_one_line(tmp_path):
-  import argparse  # pylint: disable=g-import-not-at-top
+  import argparse
   parser = argparse.ArgumentParser()
   convert_weights.add_verb(parser.add_subparsers(required=True))
   args = parser.parse_args([

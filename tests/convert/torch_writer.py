@@ -26,7 +26,7 @@ class Storage:
     self.key, self.array = key, array
 
 
-class _Pickler(pickle._Pickler):  # pylint: disable=protected-access
+class _Pickler(pickle._Pickler):
   """Arrays become tensors; `storages` gathers their numbers."""
 
   def __init__(self, file, is_zip):

@@ -5,7 +5,6 @@ import math
 import os
 import random
 
-# pylint: disable-next=line-too-long
 from cityscapesscripts.evaluation import (
   evalInstanceLevelSemanticLabeling as benchmark,
 )

@@ -138,7 +138,7 @@ class _Capture:
   def __init__(self, lost):
     self._reads = iter([n not in lost for n in range(9)])
 
-  def isOpened(self):  # pylint: disable=invalid-name
+  def isOpened(self):
     return True
 
   def get(self, unused_property):

@@ -72,7 +72,6 @@ def own_collectives():
   and refuses one that it has seen with another shape in the same process. This
   attribute is there for tests.
   """
-  # pylint: disable-next=protected-access
   tf.distribute.MirroredStrategy._collective_key_base += 100
 
 

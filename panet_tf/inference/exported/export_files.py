@@ -18,7 +18,7 @@ def failing(path: str, problem: str) -> Iterator[None]:
   """InputError for whatever a runtime raises; they have no common error."""
   try:
     yield
-  except Exception as e:  # pylint: disable=broad-exception-caught
+  except Exception as e:
     raise errors.InputError(f'{path}: {problem} ({_line(e)}); {_AGAIN}') from e
 
 

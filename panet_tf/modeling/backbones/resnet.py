@@ -173,7 +173,7 @@ class ResNet(configured.Configured, tf_keras.Model):
   @tf_keras.Model.trainable.setter
   def trainable(self, value: bool):
     """Sets all layers but the frozen ones, which stay frozen."""
-    tf_keras.Model.trainable.fset(self, value)  # pyright: ignore[reportOptionalCall]  Keras's has a setter
+    tf_keras.Model.trainable.fset(self, value)  # pyright: ignore[reportOptionalCall] - Keras's has a setter
     if value:
       self._freeze()
 

@@ -55,13 +55,13 @@ def deformable_conv2d(
   Raises:
     ValueError: if the channels of offsets and kernel do not fit.
   """
-  taps = kernel.shape[0] * kernel.shape[1]  # pyright: ignore[reportOperatorIssue]  a kernel's shape is static
-  if offsets.shape[-1] % (2 * taps):  # pyright: ignore[reportOptionalOperand]  channels are static
+  taps = kernel.shape[0] * kernel.shape[1]  # pyright: ignore[reportOperatorIssue] - a kernel's shape is static
+  if offsets.shape[-1] % (2 * taps):  # pyright: ignore[reportOptionalOperand] - channels are static
     raise ValueError(
         f'{offsets.shape[-1]} channels of offsets: expected a multiple of '
         f'{2 * taps}, two for each tap of the kernel.')
   if masks is None:
-    masks = tf.ones_like(offsets[..., ::2])  # pyright: ignore[reportArgumentType]  TensorFlow's stub of Tensor does not know `...`
+    masks = tf.ones_like(offsets[..., ::2])  # pyright: ignore[reportArgumentType] - TensorFlow's stub of Tensor does not know `...`
 
   def convolve(x, offsets, kernel, masks):
     samples = _sample(x, offsets, masks, kernel.shape[0], strides, dilation)
@@ -84,7 +84,7 @@ def deformable_conv2d(
     return convolve(*tensors), gradient
 
   run = convolve if training is False else recomputed
-  return run(x, offsets, tf.convert_to_tensor(kernel), masks)  # pyright: ignore[reportReturnType]  the stub of custom_gradient keeps the pair
+  return run(x, offsets, tf.convert_to_tensor(kernel), masks)  # pyright: ignore[reportReturnType] - the stub of custom_gradient keeps the pair
 
 
 def _apply_kernel(samples, kernel, shape, channels, training):

@@ -68,7 +68,7 @@ def conv2d(x: tf.Tensor, kernel: tf.Tensor,
 
     return native(x, kernel), gradient
 
-  return with_gradient(x, tf.convert_to_tensor(kernel))  # pyright: ignore[reportReturnType]  the stub of custom_gradient keeps the pair
+  return with_gradient(x, tf.convert_to_tensor(kernel))  # pyright: ignore[reportReturnType] - the stub of custom_gradient keeps the pair
 
 
 @functools.cache
@@ -154,7 +154,7 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
         on the values.
     """
     if self.groups == 1 and not self._pad:
-      return super().call(x)  # pyright: ignore[reportReturnType]  Keras has no types
+      return super().call(x)  # pyright: ignore[reportReturnType] - Keras has no types
     pad = [self._pad, self._pad]
     # Keras compiles groups with XLA: for every shape anew, and not for export.
     x = conv2d(tf.pad(x, [[0, 0], pad, pad, [0, 0]]), self.kernel,

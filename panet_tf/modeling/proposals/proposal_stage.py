@@ -94,11 +94,11 @@ class ProposalStage:
     """Anchors of N2..N6, [B, h, w, 4 * anchors]."""
     config = self.get_config()
     height, width = features['2'].shape[1:3]
-    anchors = self.boxes.anchors([4 * height, 4 * width], **{  # pyright: ignore[reportOperatorIssue]  static where no anchors are given
+    anchors = self.boxes.anchors([4 * height, 4 * width], **{  # pyright: ignore[reportOperatorIssue] - static where no anchors are given
         name: config[name] for name in (
             'min_level', 'max_level', 'num_scales', 'aspect_ratios',
             'anchor_size')})
     batch = tf.shape(features['2'])[0]
     return {
-        level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])  # pyright: ignore[reportArgumentType]  TensorFlow's stub allows no mixture
+        level: tf.tile(boxes[tf.newaxis], [batch, 1, 1, 1])  # pyright: ignore[reportArgumentType] - TensorFlow's stub allows no mixture
         for level, boxes in anchors.items()}

@@ -25,7 +25,7 @@ def _answering():
       def log_message(self, *unused):
         pass
 
-      def do_POST(self):  # pylint: disable=invalid-name
+      def do_POST(self):
         self.rfile.read(int(self.headers['Content-Length']))
         self.send_response(status)
         self.end_headers()

@@ -193,10 +193,10 @@ def test_weights_that_no_file_can_hold_are_refused(
 
 def _converted(function, *arrays):
   """Result of a function of arrays in onnxruntime."""
-  import tf2onnx  # pylint: disable=import-outside-toplevel
+  import tf2onnx
   signature = [tf.TensorSpec(x.shape, x.dtype, f'x{i}')
                for i, x in enumerate(arrays)]
-  with panet_onnx._quiet():  # pylint: disable=protected-access
+  with panet_onnx._quiet():
     model, _ = tf2onnx.convert.from_function(
         tf.function(function, input_signature=signature), signature,
         opset=panet_onnx.OPSET, custom_op_handlers=onnx_ops.HANDLERS)
@@ -231,12 +231,12 @@ def test_a_crop_that_is_no_placeholder_is_not_taken_for_one():
 
 
 def test_stderr_is_kept_back_unless_something_fails(capfd):
-  with panet_onnx._quiet():  # pylint: disable=protected-access
+  with panet_onnx._quiet():
     os.write(2, b'a library speaks')
   os.write(2, b'after')
   assert capfd.readouterr().err == 'after'
   with pytest.raises(KeyError):
-    with panet_onnx._quiet():  # pylint: disable=protected-access
+    with panet_onnx._quiet():
       os.write(2, b'a library complains')
       raise KeyError
   assert capfd.readouterr().err == 'a library complains'
