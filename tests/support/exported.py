@@ -15,6 +15,7 @@ import pathlib
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from panet_tf import runs
@@ -160,13 +161,14 @@ def written_once(made):
       predictors[key] = predict(run)
     return copy.copy(predictors[key])  # Whose attributes may be set.
 
-  def once(write, kind):
+  def once(write, kind, counts_of):
     @functools.wraps(write)
     def copied(module, info, path, **options):
       given = inspect.signature(write).bind(module, info, path, **options)
       given.apply_defaults()
       _copy(made.path(f'{kind}.{_key(module.made_of, info, given.kwargs)}',
                       lambda path: write(module, info, path, **options)), path)
+      return counts_of(path)
     return copied
 
   def converted(module, *arguments):
@@ -180,9 +182,11 @@ def written_once(made):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(export_module, 'ExportModule', module_of)
     patch.setattr(predictor, 'Predictor', predictor_of)
-    for format_, kind in (
-        (saved_model_lib, 'saved_model'), (onnx_lib, 'onnx')):
-      patch.setattr(format_, 'write', once(format_.write, kind))
+    for format_, kind, counts_of in (
+        (saved_model_lib, 'saved_model', lambda path: None),
+        (onnx_lib, 'onnx',
+         lambda path: onnx_lib.op_counts(onnx.load(path)))):
+      patch.setattr(format_, 'write', once(format_.write, kind, counts_of))
     patch.setattr(tflite_lib, '_convert', converted)
     yield
 
