@@ -4,6 +4,7 @@
 from typing import Any
 
 from official.vision.modeling import factory as official_factory
+import tensorflow as tf
 import tf_keras
 
 from panet_tf.configs import panet as panet_config
@@ -27,6 +28,7 @@ _RPN_PARTS = ('backbone', 'decoder', 'rpn_head', 'roi_generator', 'min_level',
               'max_level', 'num_scales', 'aspect_ratios', 'anchor_size')
 
 
+@tf.autograph.experimental.do_not_convert
 def build_panet(
     config: panet_config.PANet,
     kernel_regularizer: tf_keras.regularizers.Regularizer | None = None,
@@ -57,10 +59,8 @@ def build_panet(
   if config.stages == 'detector':
     parts.update(rpn_head=stored_proposals.NoRPN(name='rpn_head'),
                  roi_generator=stored_proposals.StoredProposals())
-    boxes = tf_keras.Input([config.roi_generator.test_num_proposals, 4])
   else:
     parts.update(rpn_head=_rpn_head(config, kernel_regularizer))
-    boxes = None
   if config.stages == 'rpn':
     model = rpn_model.RPNModel(
         **{name: parts[name] for name in _RPN_PARTS},
@@ -69,11 +69,36 @@ def build_panet(
     parts.update(_heads(config, norm, kernel_regularizer))
     model = panet_model.PANetModel(
         **parts, boxes=config.box_convention)
-  model(tf_keras.Input(config.input_size), image_shape=tf_keras.Input([2]),
-        anchor_boxes=boxes, training=False)
+  _create_variables(model, config)
   return model
 
 
+def _create_variables(model, config):
+  """Those of the heads, in the order and by the names of a call.
+
+  A call would trace the generators and RoIAlign, too, which have no variables
+  and are two thirds of all ops. Backbone and decoder have theirs already.
+  """
+  channels = config.decoder.num_filters
+  levels = 4 if config.adaptive_feature_pooling else 1
+
+  def pooled(aligner):
+    size = aligner.crop_size
+    return [tf.zeros([1, 1, size, size, channels]) for _ in range(levels)]
+
+  with (tf.__internal__.FuncGraph('build').as_default(),
+        tf.name_scope(model.name)):
+    model.rpn_head({
+        str(level): tf.zeros([1, 1, 1, channels])
+        for level in range(config.min_level, config.max_level + 1)})
+    if config.stages != 'rpn':
+      model.detection_head[0](pooled(config.roi_aligner))
+      if config.include_mask:
+        model.mask_head([pooled(config.mask_roi_aligner), tf.zeros([1, 1])])
+  model.built = True
+
+
+@tf.autograph.experimental.do_not_convert
 def build_backbone(config: panet_config.PANet) -> tf_keras.Model:
   """The backbone alone, whose variables exist; see `build_panet`."""
   config.check()

@@ -42,6 +42,7 @@ class PANetModel(proposal_stage.ProposalStage,
     super().__init__(*args, **kwargs)
     self.boxes = box_convention.of(boxes)
 
+  @tf.autograph.experimental.do_not_convert
   def call(self, images, image_shape, anchor_boxes=None, *args, training=None,
            **kwargs):
     """Model Garden's while training; else `run_stages` of the first three."""
@@ -50,6 +51,7 @@ class PANetModel(proposal_stage.ProposalStage,
                           training=True, **kwargs)
     return self.run_stages(images, image_shape, anchor_boxes)
 
+  @tf.autograph.experimental.do_not_convert
   def run_stages(self, images: tf.Tensor, im_info: tf.Tensor,
                  anchors: Mapping[str, tf.Tensor] | None = None, *,
                  proposals: tf.Tensor | None = None,
@@ -81,12 +83,14 @@ class PANetModel(proposal_stage.ProposalStage,
     return tf.sigmoid(self.segment(
         features, found['detection_boxes'], found['detection_classes']))
 
+  @tf.autograph.experimental.do_not_convert
   def classify(self, features: dict[str, tf.Tensor],
                boxes: tf.Tensor) -> list[tf.Tensor]:
     """Boxes [B, R, 4] to class_logits [B, R, K] and box_deltas [B, R, 4K]."""
     return self.detection_head[0](
         self.roi_aligner(features, boxes), training=False)
 
+  @tf.autograph.experimental.do_not_convert
   def segment(self, features: dict[str, tf.Tensor], boxes: tf.Tensor,
               classes: tf.Tensor) -> tf.Tensor:
     """Boxes [B, N, 4] and classes [B, N] to mask logits [B, N, 28, 28]."""

@@ -17,9 +17,8 @@ PER_CLASS = {'class_logits': 1, 'box_deltas': 4, 'classifier': 1}
 
 
 def build(num_classes=CLASSES, **switches):
-  with factory_test.quick_building():
-    return tiny.task(
-        tiny.params(num_classes=num_classes, **switches)).build_model()
+  return tiny.task(
+      tiny.params(num_classes=num_classes, **switches)).build_model()
 
 
 def scramble(model, seed):

@@ -13,6 +13,7 @@ def test_two_replicas_take_one_step_and_stay_equal(two_replicas):
     task = tiny.task(tiny.params(roi_align=panet.RoIAlign(use_xla=False)))
     model = task.build_model()
     optimizer = tf_keras.optimizers.legacy.SGD(0.01, momentum=0.9)
+    optimizer._create_all_weights(model.trainable_variables)
   before = [v.numpy() for v in model.trainable_variables]
   images, labels = tiny.batch()
 

@@ -22,6 +22,9 @@ class ProposalStage:
     run_stages: `detect`, but with `im_info` for image_info, and boxes in
       network-input pixels.
   """
+
+  # Nothing in a model is control flow on tensors. Without AutoGraph, which
+  # translates the source of every function first, tracing takes half the time.
   boxes: box_convention.BoxConvention
   run_stages: Callable[..., dict[str, tf.Tensor]]
   get_config: Callable[[], Mapping[str, Any]]
@@ -30,6 +33,7 @@ class ProposalStage:
   rpn_head: Any
   roi_generator: Any
 
+  @tf.autograph.experimental.do_not_convert
   def detect(self, images: tf.Tensor, image_info: tf.Tensor,
              anchors: Mapping[str, tf.Tensor] | None = None,
              **parts: Any) -> dict[str, tf.Tensor]:
@@ -63,12 +67,14 @@ class ProposalStage:
     """
     return self.boxes.im_info(image_info)
 
+  @tf.autograph.experimental.do_not_convert
   def features(self, images: tf.Tensor,
                training: bool = False) -> dict[str, tf.Tensor]:
     """Images [B, H, W, 3] to N2..N6, {'2'..'6'}: [B, H/2^l, W/2^l, C]."""
     return self.decoder(
         self.backbone(images, training=training), training=training)
 
+  @tf.autograph.experimental.do_not_convert
   def propose(self, features: dict[str, tf.Tensor], image_shape: tf.Tensor,
               anchors: Mapping[str, tf.Tensor] | None = None
              ) -> tuple[tf.Tensor, tf.Tensor]:

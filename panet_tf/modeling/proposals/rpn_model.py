@@ -37,6 +37,7 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
         num_scales=num_scales, aspect_ratios=aspect_ratios,
         anchor_size=anchor_size, boxes=self.boxes.name)
 
+  @tf.autograph.experimental.do_not_convert
   def call(self, images: tf.Tensor, image_shape: tf.Tensor,
            anchor_boxes: Mapping[str, tf.Tensor] | None = None,
            gt_boxes: tf.Tensor | None = None,
@@ -64,6 +65,7 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
         self.features(images, training=True), training=True)
     return {'rpn_scores': rpn_scores, 'rpn_boxes': rpn_boxes}
 
+  @tf.autograph.experimental.do_not_convert
   def run_stages(self, images: tf.Tensor, im_info: tf.Tensor,
                  anchors: Mapping[str, tf.Tensor] | None = None
                 ) -> dict[str, tf.Tensor]:

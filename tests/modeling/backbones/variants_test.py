@@ -14,7 +14,6 @@ from panet_tf.inference.exported import model_info
 from panet_tf.modeling.backbones import resnet
 from panet_tf.serving import export_module
 from panet_tf.serving.formats import saved_model
-from tests.factory_test import quick_building
 from tests.support import tiny
 from tests.support import tiny_run
 
@@ -54,8 +53,7 @@ class Optimizer(tf_keras.optimizers.SGD):
 
 def test_two_steps_of_training_have_finite_gradients_everywhere(params):
   task = tiny.task(params)
-  with quick_building():
-    model = task.build_model()
+  model = task.build_model()
   before = {v.name: v.numpy() for v in model.backbone.trainable_variables}
   optimizer, batch = Optimizer(1e-3), tiny.batch()
   for _ in range(2):
@@ -91,8 +89,7 @@ def test_backbone_is_saved_for_maps_of_any_size(params, tmp_path):
 def test_the_whole_model_is_exported_as_it_predicts(params, images, tmp_path):
   params.include_mask = False
   task = tiny.task(params)
-  with quick_building():
-    model = task.build_model()
+  model = task.build_model()
   tiny_run.spread_weights(model, [tiny.SIZE] * 2)
   checkpoint = tf.train.Checkpoint(model=model).write(str(tmp_path / 'ckpt'))
   categories = [{'label': i, 'id': i, 'name': str(i)}
