@@ -28,8 +28,8 @@ def _evaluate(args):
 
 def _submit_cityscapes(args):
   from panet_tf.data import coco_json
+  from panet_tf.data import coco_results
   from panet_tf.evaluation import cityscapes_submission
-  from panet_tf.evaluation import coco_results
   count = cityscapes_submission.write_submission(
       coco_json.read(args.annotations),
       coco_results.load_results(args.predictions), args.output_dir)

@@ -86,7 +86,8 @@ def _is_file_name(value):
   return _is_text(value) and '\0' not in value
 
 
-def _is_box(value) -> TypeGuard[list[float]]:
+def is_box(value) -> TypeGuard[list[float]]:
+  """Four numbers."""
   return (isinstance(value, list) and len(value) == 4
           and all(map(segmentation_lib.is_number, value)))
 
@@ -115,7 +116,7 @@ _FIELDS = {
         'category_id': _INT,
         'iscrowd': (_is_absent_or(lambda v: v in (0, 1)), '0 or 1'),
         'area': _AREA,
-        'bbox': (_is_absent_or(_is_box), 'four numbers: x, y, width, height'),
+        'bbox': (_is_absent_or(is_box), 'four numbers: x, y, width, height'),
     },
     'categories': {
         'id': _INT,
@@ -176,18 +177,12 @@ def annotation_mask_rle(annotation, height, width):
   if segmentation is None or segmentation in ([], {}):
     return None
   try:
-    if height * width >= 2**32:
-      raise ValueError(f'is on an image of {width}x{height}; run lengths count '
-                       'less than 2**32 pixels')
-    if isinstance(segmentation, dict):
-      rle = segmentation_lib.checked_rle(segmentation, height, width)
-    else:
-      rle = segmentation_lib.polygons_rle(segmentation, height, width)
+    return segmentation_lib.as_json(
+        segmentation_lib.as_rle(segmentation, height, width))
   except ValueError as e:
     raise errors.InputError(
         f'annotation {annotation.get("id")!r}: `segmentation` {e}',
         str(e)) from e
-  return segmentation_lib.as_json(rle)
 
 
 def annotation_box(annotation, rle, height, width):
@@ -208,7 +203,7 @@ def annotation_box(annotation, rle, height, width):
   box = annotation.get('bbox')
   if box is None and rle is not None:
     box = coco_mask.toBbox(rle).tolist()
-  if not _is_box(box):
+  if not is_box(box):
     raise errors.InputError(f'annotation {annotation.get("id")!r}: `bbox` is '
                             f'{box!r:.60}, should be [x, y, width, height]')
   x1, y1 = max(box[0], 0), max(box[1], 0)

@@ -13,10 +13,9 @@ from google.protobuf import message
 import numpy as np
 
 from panet_tf import errors
-from panet_tf import files
 from panet_tf import safe_pickle
 from panet_tf.data import coco_json
-from panet_tf.data import segmentation
+from panet_tf.data import coco_results
 from panet_tf.data import tfrecord_file
 
 _EDGES = 'xmin', 'ymin', 'xmax', 'ymax'
@@ -50,41 +49,13 @@ def images(path):
 
 def _of_json(path):
   """COCO results; `category_id` may be missing and is not looked at."""
-  try:
-    results = files.read_json(path)
-  except (OSError, ValueError, RecursionError) as e:
-    raise errors.InputError(f'{path}: not JSON ({e!s:.80}); should be a list '
-                            'of COCO results') from e
-  if not isinstance(results, list):
-    raise errors.InputError(f'{path}: holds a {type(results).__name__}, should '
-                            'be a list of COCO results')
   of_image = collections.defaultdict(list)
-  for position, result in enumerate(results):
-    problem = _problem(result)
-    if problem:
-      raise errors.InputError(f'{path}: result {position}: {problem}')
+  for result in coco_results.load_results(path, boxes_only=True):
     of_image[result['image_id']].append([*result['bbox'], result['score']])
-  del results
   for image_id, rows in of_image.items():
     rows = np.array(rows, np.float64)
     rows[:, 2:4] += rows[:, :2]
     yield image_id, rows[:, :4], rows[:, 4]
-
-
-def _problem(result):
-  """What is wrong with one COCO result, or None."""
-  if not isinstance(result, dict):
-    return 'should be an object with image_id, bbox, score'
-  image_id, box, score = (
-      result.get(name) for name in ('image_id', 'bbox', 'score'))
-  if not coco_json.is_id(image_id):
-    return f'image_id is {image_id!r:.60}, should be a number or a string'
-  if not (isinstance(box, list) and len(box) == 4
-          and all(map(segmentation.is_number, box))):
-    return f'bbox is {box!r:.60}, should be x, y, width, height in pixels'
-  if not segmentation.is_number(score):
-    return f'score is {score!r:.60}, should be a number'
-  return None
 
 
 def record(image_id, height, width, boxes, scores):

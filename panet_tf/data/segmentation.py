@@ -31,6 +31,15 @@ def is_number(value):
           and abs(value) < 2**63)
 
 
+def as_rle(value, height, width):
+  """A `segmentation`, polygons or RLE with either kind of counts, as RLE."""
+  if height * width >= 2**32:
+    raise ValueError(f'is on an image of {width}x{height}; run lengths count '
+                     'less than 2**32 pixels')
+  read = checked_rle if isinstance(value, dict) else polygons_rle
+  return read(value, height, width)
+
+
 def polygons_rle(polygons, height, width):
   """Union of polygons [[x1, y1, x2, y2, ...], ...] as RLE."""
   if not isinstance(polygons, list):

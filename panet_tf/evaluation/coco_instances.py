@@ -121,13 +121,7 @@ def _to_rle(item, image, where, required):
   if None in size:
     raise errors.InputError(
         f'image {image["id"]!r} has no height and width, which masks need')
-  if size[0] * size[1] >= 2**32:
-    raise errors.InputError(
-        f'image {image["id"]!r}: its size is {size[1]}x{size[0]}; run lengths '
-        'count less than 2**32 pixels')
-  read = (segmentation.checked_rle if isinstance(mask, dict)
-          else segmentation.polygons_rle)
   try:
-    return read(mask, *size)
+    return segmentation.as_rle(mask, *size)
   except ValueError as error:
     raise errors.InputError(f'{where}: segmentation {error!s:.150}') from error

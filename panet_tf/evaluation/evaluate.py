@@ -9,9 +9,9 @@ import os
 from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import coco_json
+from panet_tf.data import coco_results
 from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import coco
-from panet_tf.evaluation import coco_results
 
 
 def evaluate_predictions(predictions_path, annotations_path, output_dir,

@@ -14,10 +14,10 @@ import pytest
 
 from panet_tf import errors
 from panet_tf.data import coco_json
+from panet_tf.data import coco_results
 from panet_tf.data.sources import cityscapes as classes
 from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import cityscapes_results
-from panet_tf.evaluation import coco_results
 from tests.support import mini_cityscapes
 
 _HEIGHT, _WIDTH = 40, 120

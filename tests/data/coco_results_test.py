@@ -5,7 +5,7 @@ import json
 import pytest
 
 from panet_tf import errors
-from panet_tf.evaluation import coco_results
+from panet_tf.data import coco_results
 
 _GOOD = {'image_id': 1, 'category_id': 1, 'score': 0.5, 'bbox': [0, 0, 2, 2]}
 
