@@ -15,7 +15,7 @@ import numpy as np
 from panet_tf.drawing import pictures
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 
 HEIGHT, WIDTH, COUNT, REPEATS = 1080, 1920, 100, 10
 
@@ -40,7 +40,7 @@ def main():
   image, found = make_inputs()
   kinds = {
       'windows': found.masks.windows(),
-      'full images, [100, 1080, 1920]': image_masks.ImageMasks(
+      'full images, [100, 1080, 1920]': mask_windows.of_images(
           found.masks.images()),
       'of the boxes, [100, 28, 28]': found.masks,
       'none': None}

@@ -12,7 +12,6 @@ import numpy as np
 
 from panet_tf import errors
 from panet_tf.structures import box_masks
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 from panet_tf.structures import masks as masks_lib
 
@@ -91,7 +90,7 @@ class Detections:
     masks = outputs.get('detection_masks')
     if masks is not None:
       masks = np.asarray(masks)[kept]
-      masks = (image_masks.ImageMasks(masks) if masks.dtype == bool else
+      masks = (mask_windows.of_images(masks) if masks.dtype == bool else
                box_masks.BoxMasks(masks, boxes, image_size, legacy_masks))
     return cls(boxes, scores, labels, image_size, masks)
 

@@ -1,7 +1,7 @@
 """Binary masks that know where they lie, without the image around them.
 
 A hundred masks of a large image are mostly zeros. Voting, tiles and drawing
-keep the window of each.
+keep the window of each; so becomes what an export has pasted into the image.
 """
 
 from collections.abc import Sequence
@@ -126,6 +126,19 @@ class MaskWindows(masks.Masks):
         images, self.corners, self.crops, strict=True):
       image[top:top + crop.shape[0], left:left + crop.shape[1]] = crop
     return images
+
+
+def of_images(pixels: Any) -> MaskWindows:
+  """Masks as large as the image, [N, height, width], cut to what is set.
+
+  Raises:
+    ValueError: pixels of another shape.
+  """
+  pixels = np.asarray(pixels).astype(bool, copy=False)
+  if pixels.ndim != 3:
+    raise ValueError(f'masks are {pixels.shape}, not [N, height, width]')
+  return MaskWindows(np.zeros([len(pixels), 2]), list(pixels),
+                     (pixels.shape[1], pixels.shape[2])).tightened()
 
 
 def _bounds(crop):

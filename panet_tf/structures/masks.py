@@ -1,8 +1,7 @@
 """Masks of an image's objects: several forms, one interface.
 
-A model gives probabilities in the frames of boxes, an export may give whole
-images, voting and tiles give windows, and a file has run lengths. Whoever
-draws, scores or writes masks takes any of them.
+A model gives probabilities in the frames of boxes, a file has run lengths, all
+else gives windows. Whoever draws, scores or writes masks takes any of them.
 """
 
 import abc
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 class Masks(abc.ABC):
   """N masks of one image.
 
-  Its forms are `box_masks.BoxMasks`, `image_masks.ImageMasks`,
-  `mask_windows.MaskWindows` and `rle_masks.RleMasks`.
+  Its forms are `box_masks.BoxMasks`, `mask_windows.MaskWindows` and
+  `rle_masks.RleMasks`.
 
   Attributes:
     image_size: height and width of the image, pixels.

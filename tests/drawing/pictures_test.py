@@ -11,7 +11,7 @@ from panet_tf.drawing import labels as labels_lib
 from panet_tf.drawing import pictures
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 from panet_tf.structures import rle_masks
 
 _NAMES = {1: 'cell', 2: 'dog'}
@@ -26,7 +26,7 @@ def _detections(boxes, labels=None, scores=None, size=(400, 500), filled=False,
     masks = np.zeros((count,) + size, bool)
     for mask, (y1, x1, y2, x2) in zip(masks, boxes, strict=True):
       mask[y1:y2, x1:x2] = True
-    fields['masks'] = image_masks.ImageMasks(masks)
+    fields['masks'] = mask_windows.of_images(masks)
   return detections.Detections(
       np.array(boxes, np.float32).reshape(-1, 4),
       np.array(scores or [0.9] * count, np.float32),
@@ -163,7 +163,7 @@ def test_nothing_detected_leaves_the_image():
 
 def test_odd_boxes_and_empty_masks_are_survived():
   boxes = [[-20, -20, -5, -5], [50, 50, 50, 50], [390, 490, 900, 900]]
-  found = _detections(boxes, masks=image_masks.ImageMasks(
+  found = _detections(boxes, masks=mask_windows.of_images(
       np.zeros((3, 400, 500), np.uint8)))
   drawn = pictures.draw_detections(_grey(400, 500), found, _NAMES)
   assert drawn.shape == (400, 500, 3)
@@ -188,7 +188,7 @@ def test_all_kinds_of_masks_are_drawn_alike():
   drawn = [pictures.draw_detections(
       _grey(400, 500), _detections(boxes, masks=masks), _NAMES)
            for masks in (cells, cells.windows(),
-                         image_masks.ImageMasks(cells.images()),
+                         mask_windows.of_images(cells.images()),
                          rle_masks.RleMasks.from_rles(
                              cells.rles(), (400, 500)))]
   for other in drawn[1:]:
@@ -288,7 +288,7 @@ def test_a_hundred_instances_at_1080p_take_under_half_a_second(kind):
   size = (1080, 1920)
   masks = box_masks.BoxMasks(_disks(boxes), boxes, size).windows()
   if kind == 'images':
-    masks = image_masks.ImageMasks(masks.images())
+    masks = mask_windows.of_images(masks.images())
   found = _detections(boxes.tolist(), size=size, masks=masks)
   image = _grey(1080, 1920)
   seconds = []

@@ -10,7 +10,7 @@ import pytest
 from panet_tf import errors
 from panet_tf.drawing import pictures
 from panet_tf.prediction import annotated_video
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 from tests.support import fake_detector
 
 _CATEGORIES = fake_detector.FakeDetector.categories
@@ -30,7 +30,7 @@ def test_stored_results_are_drawn_as_the_detections_are(tmp_path):
   results = found.to_coco('a', [7, 3])
   with _written(tmp_path, 0.1) as video:
     video.add(_frame(), results)
-  found.masks = image_masks.ImageMasks(np.array([
+  found.masks = mask_windows.of_images(np.array([
       mask_utils.decode(result['segmentation']) for result in results], bool))
   wanted = pictures.draw_detections(
       _frame(), found, {1: 'thing', 2: 'other'}, 0.1)

@@ -12,7 +12,7 @@ from panet_tf.drawing import pictures
 from panet_tf.prediction import outputs
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 
 _LABELS = {7: 1, 9: 2}
 
@@ -72,7 +72,7 @@ def test_the_picture_is_that_of_the_detections(tmp_path, kind, with_truth):
       boxes, np.float32([0.9, 0.4]), np.int32([1, 2]), size)
   pixels = np.zeros([2, *size], bool)
   pixels[0, 50:200, 60:250] = pixels[1, 300:400, 300:380] = True
-  whole = dataclasses.replace(found, masks=image_masks.ImageMasks(pixels))
+  whole = dataclasses.replace(found, masks=mask_windows.of_images(pixels))
   if kind == 'boxes':
     whole = found
   elif kind == 'images':
@@ -104,7 +104,7 @@ def test_a_huge_image_is_drawn_reduced(tmp_path, monkeypatch):
   mask[0, 4000:4200, 10:30] = True
   found = detections.Detections(
       np.float32([[4000, 10, 4200, 30]]), np.float32([0.9]), np.int32([1]),
-      (8192, 64), image_masks.ImageMasks(mask))
+      (8192, 64), mask_windows.of_images(mask))
   outputs.draw(image, found, {1: 'a'}, 0.5, str(tmp_path / 'a.png'))
   (drawn, small), = seen
   assert drawn.shape == (4096, 32, 3)

@@ -15,7 +15,7 @@ from panet_tf.inference import open_model
 from panet_tf.prediction import outputs
 from panet_tf.prediction import predict
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 
 
 class _Predictor(detector.Detector):
@@ -142,7 +142,7 @@ def test_masks_as_large_as_the_image_are_written_and_drawn_as_they_are(
   mask[0, 2:7, 3], mask[0, 0, 0] = True, True  # Also beyond its box.
   found = detections.Detections(
       np.float32([[1, 1, 6, 6]] * 2), np.float32([0.9, 0.8]), np.int32([1, 1]),
-      (8, 8), image_masks.ImageMasks(mask))
+      (8, 8), mask_windows.of_images(mask))
   monkeypatch.setattr(_Predictor, '_detect', lambda self, image: found)
   _run(tmp_path)
   written = json.loads((tmp_path / 'out' / 'predictions.json').read_text())

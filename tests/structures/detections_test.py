@@ -9,7 +9,6 @@ import pytest
 from panet_tf import errors
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 
 _SIZE = (30, 40)
@@ -74,7 +73,7 @@ def test_parts_are_joined_whatever_their_masks():
   _assert_rows(detections.Detections.concatenate([crowds[2:], crowds[:2]]),
                crowds, [2, 3, 0, 1])
   images = dataclasses.replace(
-      found[2:], masks=image_masks.ImageMasks(found.masks.images()[2:]))
+      found[2:], masks=mask_windows.of_images(found.masks.images()[2:]))
   joined = detections.Detections.concatenate([found[:2], images])
   assert isinstance(joined.masks, mask_windows.MaskWindows)
   _assert_rows(joined, found, slice(None))
@@ -144,7 +143,7 @@ def test_a_graphs_masks_become_their_form(legacy):
   pixels = np.pad(found.masks.images(), [(0, 2), (0, 0), (0, 0)])
   read = detections.Detections.from_outputs(
       {**outputs, 'detection_masks': pixels}, _SIZE, legacy)
-  assert isinstance(read.masks, image_masks.ImageMasks)
+  assert isinstance(read.masks, mask_windows.MaskWindows)
   _assert_rows(read, found, slice(None))
 
 
@@ -160,7 +159,7 @@ def test_coco_results_are_rounded_and_xywh(form):
   boxes = np.float32([[1.23456, 2, 11.5, 12.00049], [0, 0, 30, 40]])
   cells = box_masks.BoxMasks(np.ones([2, 5, 5]), boxes, _SIZE)
   masks = {'none': None, 'cells': cells, 'windows': cells.windows(),
-           'images': image_masks.ImageMasks(cells.images())}[form]
+           'images': mask_windows.of_images(cells.images())}[form]
   results = detections.Detections(
       boxes, np.float32([0.87654321, 0.5]), np.int32([2, 1]), _SIZE, masks
   ).to_coco('a.png', [7, 'x'])

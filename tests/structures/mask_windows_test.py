@@ -5,7 +5,6 @@ from pycocotools import mask as mask_utils
 import pytest
 
 from panet_tf.structures import box_masks
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
 
@@ -27,14 +26,14 @@ def drawn():
 
 
 def test_windows_give_the_images_back(drawn):
-  windows = image_masks.ImageMasks(drawn).windows()
+  windows = mask_windows.of_images(drawn).windows()
   np.testing.assert_array_equal(windows.images(), drawn)
   np.testing.assert_array_equal(windows.areas(), drawn.sum((1, 2)))
   assert windows.crops[7].shape == (1, 1) and windows.crops[5].size == 0
 
 
 def test_rles_equal_pycocotools(drawn):
-  windows = image_masks.ImageMasks(drawn).windows()
+  windows = mask_windows.of_images(drawn).windows()
   # The windows of a seam are not tight.
   loose = mask_windows.MaskWindows(np.zeros([9, 2]), list(drawn), _SIZE)
   wanted = [mask_utils.encode(np.asfortranarray(mask, np.uint8))
@@ -46,7 +45,7 @@ def test_rles_equal_pycocotools(drawn):
 
 
 def test_bounds_are_the_edges_of_what_is_set(drawn):
-  bounds = image_masks.ImageMasks(drawn).windows().bounds()
+  bounds = mask_windows.of_images(drawn).windows().bounds()
   for mask, found in zip(drawn, bounds, strict=False):
     y, x = np.nonzero(mask)
     wanted = [y.min(), x.min(), y.max() + 1, x.max() + 1] if y.size else [0] * 4
@@ -67,7 +66,7 @@ def test_masks_of_boxes_are_those_of_paste_mask():
 
 
 def test_masks_are_chosen_and_joined(drawn):
-  windows = image_masks.ImageMasks(drawn).windows()
+  windows = mask_windows.of_images(drawn).windows()
   for index in (slice(2, 5), np.array([8, 0]), drawn.any((1, 2))):
     np.testing.assert_array_equal(windows[index].images(), drawn[index])
   joined = mask_windows.MaskWindows.concatenate([windows[:4], windows[4:]])
@@ -77,7 +76,7 @@ def test_masks_are_chosen_and_joined(drawn):
 
 
 def test_a_window_and_a_part_of_it_are_where_they_should_be(drawn):
-  windows = image_masks.ImageMasks(drawn).windows()
+  windows = mask_windows.of_images(drawn).windows()
   for number, extent in enumerate(windows.extents()):
     y1, x1, y2, x2 = extent
     np.testing.assert_array_equal(
@@ -88,7 +87,7 @@ def test_a_window_and_a_part_of_it_are_where_they_should_be(drawn):
 
 @pytest.mark.parametrize('factor', [0.5, 0.37, 1.0, 2.0])
 def test_scaled_masks_have_the_nearest_pixels(drawn, factor):
-  windows = image_masks.ImageMasks(drawn).windows()
+  windows = mask_windows.of_images(drawn).windows()
   size = [round(edge * factor) for edge in _SIZE]
   found = windows.scaled(factor).images()
   wanted = np.zeros([9, *size], bool)

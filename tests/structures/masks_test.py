@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from panet_tf.structures import box_masks
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 from panet_tf.structures import rle_masks
 
@@ -27,7 +26,7 @@ def _of_boxes(legacy=False):
 def _of_form(form):
   masks = _of_boxes(form == 'legacy')
   return {
-      'images': lambda: image_masks.ImageMasks(masks.images()),
+      'images': lambda: mask_windows.of_images(masks.images()),
       'windows': masks.windows,
       'rles': lambda: rle_masks.RleMasks.from_rles(masks.rles(), _SIZE),
   }.get(form, lambda: masks)()
@@ -81,7 +80,7 @@ def test_parts_of_any_form_are_joined_in_their_order():
 
 @pytest.mark.parametrize('sizes', [[], [(9, 9), (9, 8)]])
 def test_parts_that_are_not_of_one_image_are_refused(sizes):
-  parts = [image_masks.ImageMasks(np.zeros([1, *size], bool)) for size in sizes]
+  parts = [mask_windows.of_images(np.zeros([1, *size], bool)) for size in sizes]
   with pytest.raises(ValueError, match='they must be of one image'):
     mask_windows.MaskWindows.concatenate(parts)
 
@@ -92,7 +91,7 @@ def test_arrays_of_another_shape_are_refused():
        r'\(2, 9\), not \[N, M, M\]'),
       (lambda: box_masks.BoxMasks(
           np.zeros([3, 9, 9]), np.zeros([2, 4]), _SIZE), '3 masks but 2 boxes'),
-      (lambda: image_masks.ImageMasks(np.zeros([9, 9])),
+      (lambda: mask_windows.of_images(np.zeros([9, 9])),
        r'\(9, 9\), not \[N, height, width\]'),
       (lambda: rle_masks.RleMasks.from_rles(_of_boxes().rles(), (9, 9)),
        r'of an image of \[37, 53\]; it must be of \[9, 9\]')):
@@ -103,5 +102,5 @@ def test_arrays_of_another_shape_are_refused():
 def test_numbers_as_masks_are_pixels_where_they_are_not_0():
   pixels = np.zeros([1, 4, 4], np.uint8)
   pixels[0, 1, 2] = 1
-  masks = image_masks.ImageMasks(pixels)
+  masks = mask_windows.of_images(pixels)
   assert masks.images().dtype == bool and masks.windows().areas() == [1]

@@ -13,7 +13,7 @@ from scipy import optimize
 
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
 
 Detections = detections.Detections
@@ -129,7 +129,7 @@ def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
 
   Args:
     reference: P detections with `BoxMasks`.
-    exported: P detections with `BoxMasks` or `ImageMasks`.
+    exported: P detections with `BoxMasks` or `MaskWindows`.
 
   Returns:
     [P] float64; 1 where both masks are empty.
@@ -137,7 +137,7 @@ def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
   masks, boxes = _in_boxes(reference).probabilities, reference.boxes
   may, must = 0.5 - _ROUNDING, 0.5 + _ROUNDING
   ious, others = np.zeros(len(masks)), exported.known_masks
-  whole = isinstance(others, image_masks.ImageMasks)
+  whole = isinstance(others, mask_windows.MaskWindows)
   still = np.abs(boxes - exported.boxes).max(1, initial=0) <= _STILL
   if not whole:
     # However they are pasted in the end.

@@ -14,7 +14,7 @@ from panet_tf import errors
 from panet_tf.inference import preprocessing
 from panet_tf.inference.exported import model_info
 from panet_tf.inference.exported import runtimes
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 from tests.support import graph_outputs
 
 _KINDS = {'tiny_tflite': runtimes.LiteRTPredictor,
@@ -39,7 +39,7 @@ def test_an_export_detects_what_its_checkpoint_does(opened, reference, images):
     for name in ('boxes', 'scores', 'labels'):
       assert getattr(ours, name).dtype == getattr(theirs, name).dtype
     if opened.info.full_image_masks:
-      assert isinstance(ours.masks, image_masks.ImageMasks)
+      assert isinstance(ours.masks, mask_windows.MaskWindows)
     else:
       np.testing.assert_allclose(
           ours.masks.probabilities, theirs.masks.probabilities, rtol=0,

@@ -8,7 +8,7 @@ from panet_tf.inference.suite import seams
 from panet_tf.inference.suite import tiles
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 
 _SIZE = (180, 260)
 _TILES = tiles.tile_boxes(*_SIZE, 64, 24)  # 1 pixel is near an edge.
@@ -17,7 +17,7 @@ _TILES = tiles.tile_boxes(*_SIZE, 64, 24)  # 1 pixel is near an edge.
 def _found(masks, scores, classes):
   """Detections of a tile from masks [N, H, W] bool."""
   order = np.argsort(-np.asarray(scores), kind='stable')
-  windows = image_masks.ImageMasks(masks[order]).windows()
+  windows = mask_windows.of_images(masks[order]).windows()
   return detections.Detections(
       windows.bounds().astype(np.float32), np.float32(scores)[order],
       np.int32(classes)[order], masks.shape[1:], windows)

@@ -8,7 +8,7 @@ from panet_tf import errors
 from panet_tf.inference import detector as detector_lib
 from panet_tf.inference.suite import tiles
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
+from panet_tf.structures import mask_windows
 
 _TILE, _OVERLAP = 64, 24
 
@@ -29,7 +29,7 @@ class _Painted(detector_lib.Detector):
     scores = np.float32([0.5 + i % 4 / 10 for i in ids])
     ids = ids[np.argsort(-scores, kind='stable')]
     masks = number == ids[:, np.newaxis, np.newaxis]
-    masks = image_masks.ImageMasks(masks)
+    masks = mask_windows.of_images(masks)
     windows = masks.windows()
     classes = [image[mask][0, 2] for mask in masks.pixels]
     return detections.Detections(
@@ -124,7 +124,7 @@ def test_an_image_no_larger_than_a_tile_is_the_detectors_own(shape):
   detector = _Painted('images')
   image = _scene(8)[:shape[0], :shape[1]]
   found = tiles.TiledDetector(detector, _TILE, _OVERLAP).detect(image)
-  assert isinstance(found.masks, image_masks.ImageMasks)
+  assert isinstance(found.masks, mask_windows.MaskWindows)
   assert found.image_size == shape
   assert _rows(found) == _rows(detector.detect(image))
   assert detector.shapes == [(*shape, 3)] * 2

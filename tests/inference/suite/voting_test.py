@@ -8,7 +8,6 @@ import pytest
 from panet_tf.configs import inference as inference_config
 from panet_tf.inference.suite import voting
 from panet_tf.structures import detections
-from panet_tf.structures import image_masks
 from panet_tf.structures import mask_windows
 
 pytestmark = pytest.mark.filterwarnings('error')
@@ -252,7 +251,7 @@ def test_tightened_boxes_bound_their_masks():
   boxes = np.array([[0, 0, 6, 8], [1.5, 2, 3, 4], [1, 1, 2, 2]], np.float32)
   tight = voting.tighten(detections.Detections(
       boxes, np.ones(3), np.ones(3, int), (6, 8),
-      image_masks.ImageMasks(masks)))
+      mask_windows.of_images(masks)))
   np.testing.assert_array_equal(
       tight.boxes, [[1, 3, 4, 6], [1.5, 2, 3, 4], [0, 0, 6, 8]])
   assert tight.boxes.dtype == np.float32
