@@ -1,10 +1,9 @@
 """PNG of a mask, written in the time that its object takes, not its image.
 
 One bit per pixel with the palette {0: 0, 1: 1}: `tf.io.decode_png` gives the 0
-and 1 that Model Garden expects (one-bit grey would give 255), and both writing
-and decoding take less time than with eight bits. An image library would
-compress all of the background, for each of its objects anew; here the pieces of
-background come out of a cache.
+and 1 that Model Garden expects (one-bit grey would give 255), in less time than
+from eight bits. An image library would compress all of the background for each
+of its objects anew; here it comes out of a cache.
 """
 
 import functools
@@ -19,10 +18,10 @@ def encode(pixels, height, width, top=0, left=0):
 
   Args:
     pixels: the rectangle, [rows, columns] uint8 of 0 and 1; may be empty.
-    height: of the image, pixels.
-    width: of the image, pixels.
+    height: of the image, pixels, as the next.
+    width: of the image.
     top: the rectangle's first row.
-    left: the rectangle's first column, a multiple of 8.
+    left: its first column, a multiple of 8.
   """
   packed = np.packbits(pixels, axis=1)
   # Each line begins with its filter, 0.

@@ -82,10 +82,6 @@ def is_id(value):
       segmentation_lib.is_int(value) and abs(value) < 2**63)
 
 
-def _is_file_name(value):
-  return _is_text(value) and '\0' not in value
-
-
 def is_box(value) -> TypeGuard[list[float]]:
   """Four numbers."""
   return (isinstance(value, list) and len(value) == 4
@@ -100,13 +96,12 @@ _ID = (is_id, 'a whole number (less than 2**63) or a string')
 _INT = (segmentation_lib.is_int, 'a whole number')
 _SIDE = (_is_absent_or(lambda v: segmentation_lib.is_int(v) and 0 < v < 2**31),
          'a whole number above 0 and less than 2**31')
-_AREA = (_is_absent_or(lambda v: segmentation_lib.is_number(v) and v >= 0),
-         'a number of pixels')
 # What each entry must hold: (test, what would be right).
 _FIELDS = {
     'images': {
         'id': _ID,
-        'file_name': (_is_file_name, 'a path relative to the image folder'),
+        'file_name': (lambda v: _is_text(v) and '\0' not in v,
+                      'a path relative to the image folder'),
         'width': _SIDE,
         'height': _SIDE,
     },
@@ -115,7 +110,9 @@ _FIELDS = {
         'image_id': _ID,
         'category_id': _INT,
         'iscrowd': (_is_absent_or(lambda v: v in (0, 1)), '0 or 1'),
-        'area': _AREA,
+        'area': (_is_absent_or(
+            lambda v: segmentation_lib.is_number(v) and v >= 0),
+                 'a number of pixels'),
         'bbox': (_is_absent_or(is_box), 'four numbers: x, y, width, height'),
     },
     'categories': {
@@ -163,8 +160,8 @@ def annotation_mask_rle(annotation, height, width):
   Args:
     annotation: COCO annotation; `segmentation` may be polygons, RLE with a
       list of counts or RLE with a compressed string, at any `iscrowd`.
-    height: of its image, pixels.
-    width: of its image, pixels.
+    height: of its image, pixels, as the next.
+    width: of its image.
 
   Returns:
     {'size': [height, width], 'counts': compressed string}, or None for an
@@ -177,6 +174,9 @@ def annotation_mask_rle(annotation, height, width):
   if segmentation is None or segmentation in ([], {}):
     return None
   try:
+    if height * width >= 2**32:
+      raise ValueError(f'is on an image of {width}x{height}; run lengths count '
+                       'less than 2**32 pixels')
     return segmentation_lib.as_json(
         segmentation_lib.as_rle(segmentation, height, width))
   except ValueError as e:

@@ -29,6 +29,13 @@ IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error,
                 IndexError, KeyError, TypeError, zlib.error)
 
 
+def check_folder(image_dir):
+  """Raises InputError unless there is such a folder."""
+  if not os.path.isdir(image_dir):
+    raise errors.InputError(
+        f'{image_dir}: should be the folder with the images')
+
+
 def encode_image(image_dir, image):
   """Bytes that every decoder turns into the same upright 8-bit RGB pixels.
 
@@ -59,11 +66,11 @@ def encode_image(image_dir, image):
   try:
     with Image.open(io.BytesIO(data)) as pixels:
       return _encoded(data, pixels, image, where)
+  except errors.InputError:
+    raise
   except Image.DecompressionBombError as e:
     raise errors.InputError.at(
         where, f'larger than {MOST_PIXELS} pixels') from e
-  except errors.InputError:
-    raise
   except IMAGE_ERRORS as e:
     raise errors.InputError.at(
         where, 'not an image that opens, or cut off') from e
@@ -80,10 +87,10 @@ def _encoded(data, pixels, image, where):
   if not _fits(size, image):
     size, rotate = raw_size, False
   if not _fits(size, image):
-    raise errors.InputError(
+    raise errors.InputError.at(
         f'{where}: the file has width x height {size[0]}x{size[1]}, the JSON '
-        f'says {image.get("width")}x{image.get("height")}: size differs from '
-        'the JSON', 'size differs from the JSON')
+        f'says {image.get("width")}x{image.get("height")}',
+        'size differs from the JSON')
   deep = pixels.format == 'PNG' and data[_PNG_BIT_DEPTH_AT] == 16
   plain = ('JPEG', 'RGB'), ('JPEG', 'L'), ('PNG', 'RGB')
   if (pixels.format, pixels.mode) in plain and not deep and not rotate:

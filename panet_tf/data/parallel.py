@@ -21,14 +21,7 @@ def num_cores():
 
 
 def in_order(function, arguments, num_workers):
-  """Yields `function(*arguments[i])` in order, a few computed ahead at most.
-
-  Args:
-    function: found by name in a module; that module's imports are what each
-      process pays at its start.
-    arguments: list of tuples.
-    num_workers: processes; up to 1 means none but this one.
-  """
+  """As `with_progress`, of any iterable, without the count."""
   if num_workers <= 1:
     yield from (function(*a) for a in arguments)
     return
@@ -39,8 +32,7 @@ def in_order(function, arguments, num_workers):
 
 
 def ahead(pool, function, arguments, depth):
-  """Yields `function(*a)` of each of `arguments`, up to `depth` computed ahead.
-  """
+  """Yields `function(*a)` of all arguments in order, `depth` computed ahead."""
   pending = collections.deque()
   try:
     for a in arguments:
@@ -56,12 +48,14 @@ def ahead(pool, function, arguments, depth):
 
 def with_progress(function, arguments, num_workers, *, desc='images',
                   least=100, at_a_time=1):
-  """Yields as `in_order`, and counts images on stderr.
+  """Yields `function(*a)` of each of `arguments`, and counts images on stderr.
 
   Args:
-    function: as for `in_order`, of one image.
+    function: of one image, found by name in a module; that module's imports are
+      what each process pays at its start.
     arguments: list of tuples.
-    num_workers: processes; None takes one per core, where there is work for it.
+    num_workers: processes, up to 1 none but this one; None takes one per core,
+      where there is work for it. A few results at most are computed ahead.
     desc: what the count is called.
     least: images that make up for the start of a process.
     at_a_time: images that go to a process together, where each takes little.

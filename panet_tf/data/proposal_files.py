@@ -59,17 +59,14 @@ def _of_json(path):
 
 
 def record(image_id, height, width, boxes, scores):
-  """One image's proposals as a record of a .tfrecord file.
+  """One image's proposals as the bytes of a .tfrecord file, framed.
 
   Args:
     image_id: int or str; written as text.
-    height: of the image, pixels.
-    width: of the image, pixels.
+    height: of the image, pixels, as the next.
+    width: of the image.
     boxes: [n, 4] yxyx edges, pixels of the image.
     scores: [n].
-
-  Returns:
-    Bytes, with their frame.
   """
   y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
   columns = x1 / width, y1 / height, x2 / width, y2 / height

@@ -33,9 +33,6 @@ def is_number(value):
 
 def as_rle(value, height, width):
   """A `segmentation`, polygons or RLE with either kind of counts, as RLE."""
-  if height * width >= 2**32:
-    raise ValueError(f'is on an image of {width}x{height}; run lengths count '
-                     'less than 2**32 pixels')
   read = checked_rle if isinstance(value, dict) else polygons_rle
   return read(value, height, width)
 
@@ -55,8 +52,7 @@ def polygons_rle(polygons, height, width):
     # The first product bounds the length, in a fraction of the time.
     if (len(polygon) * farthest > _LONGEST_OUTLINE
         and _outline(polygon) > _LONGEST_OUTLINE):
-      raise ValueError(
-          f'polygon is longer than {_LONGEST_OUTLINE:.0f} pixels')
+      raise ValueError(f'polygon is longer than {_LONGEST_OUTLINE:.0f} pixels')
   # Less than three points enclose nothing (and pycocotools takes four numbers
   # for a box).
   polygons = [p for p in polygons if len(p) >= 6]

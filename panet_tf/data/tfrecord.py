@@ -1,7 +1,5 @@
 """COCO JSON and images to TFRecord shards, and the ground truth back.
 
-`images + COCO JSON --tfrecord--> shards --decoder, parser--> image, labels`
-
 The shards carry Model Garden's feature names, and each mask a second time, cut
 to its object; `shards.py` says which files a data set consists of.
 """
@@ -52,9 +50,7 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
   Raises:
     InputError: naming the file, field or id.
   """
-  if not os.path.isdir(image_dir):
-    raise errors.InputError(
-        f'{image_dir}: should be the folder with the images')
+  image_bytes.check_folder(image_dir)
   check_prefix(output_prefix)
   if not 1 <= num_shards <= 99999:
     raise errors.InputError(f'num_shards: {num_shards}, should be 1 to 99999')

@@ -11,10 +11,8 @@ import tensorflow as tf
 def merge(metric, strategy):
   """Completes a metric by what the other workers have; all must call it.
 
-  Args:
-    metric: has `state()`, [S] uint8, and `merge` of such states.
-    strategy: tf.distribute.Strategy. Nothing happens if all its replicas are
-      in this process.
+  It has `state()`, [S] uint8, and `merge` of such states. Nothing happens where
+  all replicas of the strategy are in this process.
   """
   replicas = _local_replicas(strategy)
   if replicas < strategy.num_replicas_in_sync:

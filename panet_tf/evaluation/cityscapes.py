@@ -47,8 +47,7 @@ def cityscapes_metrics(root, dataset, results, num_workers=None):
     root: folder that holds gtFine and leftImg8bit.
     dataset: dict, the COCO instances of the Cityscapes converter; all of its
       images are evaluated, its annotations are not looked at.
-    results: list of COCO results with RLE masks, as
-      `coco_results.load_results` gives it.
+    results: of `coco_results.load_results`, with RLE masks.
     num_workers: processes; default one per core, where there is work for it.
 
   Returns:
@@ -60,18 +59,17 @@ def cityscapes_metrics(root, dataset, results, num_workers=None):
     InputError: naming the file, image or result: no such instance image, one
       of another size, or a result that is not of this dataset.
   """
-  tasks = [(cityscapes_results.truth_path(root, image), image, own)
-           for image, own in cityscapes_results.results_per_image(
-               dataset, results)]
+  tasks = [
+      (cityscapes_results.truth_path(root, image), image, own)
+      for image, own in cityscapes_results.results_per_image(dataset, results)]
   matches = _concatenate(parallel.with_progress(
       _match_image, tasks, num_workers,
       least=cityscapes_results.IMAGES_PER_PROCESS))
-  aps = np.array([[_average_precision(matches, category, overlap)
-                   for overlap in _OVERLAPS]
-                  for category in cityscapes.INSTANCE_CLASSES.values()])
-  return {**_means(aps), 'per_class': {
-      name: _means(row) for name, row in zip(
-          cityscapes.INSTANCE_CLASSES, aps, strict=True)}}
+  aps = {name: np.array([_average_precision(matches, category, overlap)
+                         for overlap in _OVERLAPS])
+         for name, category in cityscapes.INSTANCE_CLASSES.items()}
+  return {**_means(np.array(list(aps.values()))),
+          'per_class': {name: _means(row) for name, row in aps.items()}}
 
 
 def table(metrics):
@@ -121,8 +119,7 @@ def _match_image(path, image, results):
   area = overlap.sum(1)
   kept = np.flatnonzero(area)
   overlap, area = overlap[kept], area[kept]
-  category = np.array(
-      [results[i][1]['category_id'] for i in kept], np.int64)
+  category = np.array([results[i][1]['category_id'] for i in kept], np.int64)
   score = np.array([results[i][1]['score'] for i in kept], np.float64)
 
   void = overlap[:, np.isin(values, _VOID)].sum(1)
@@ -176,17 +173,10 @@ def _area(scores, hits, num_truths):
   """Area under precision over recall, one point per distinct score.
 
   A point's width reaches half way to both its neighbours; the last one is
-  precision 1 at recall 0.
+  precision 1 at recall 0. Hits [N] are 1 for right, 0 for wrong.
 
-  Args:
-    scores: [N].
-    hits: [N], 1 for right, 0 for wrong.
-    num_truths: instances to find.
-
-  Returns:
-    float; 0 where nothing is scored. (The benchmark's program stops with an
-    IndexError where a class has instances, and predictions that are all
-    ignored.)
+  0 where nothing is scored. (The benchmark's program stops with an IndexError
+  where a class has instances, and predictions that are all ignored.)
   """
   if not scores.size:
     return 0.0

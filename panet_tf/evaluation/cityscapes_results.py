@@ -12,20 +12,12 @@ from panet_tf.data import segmentation
 from panet_tf.data.sources import cityscapes
 
 _FILE_NAME = re.compile(
-    r'leftImg8bit/([\w-]+/[\w-]+)/([^\W_]+_\d{6}_\d{6})_leftImg8bit\.png',
-    re.ASCII)
+    r'(?a)leftImg8bit/([\w-]+/[\w-]+)/([^\W_]+_\d{6}_\d{6})_leftImg8bit\.png')
 IMAGES_PER_PROCESS = 25  # Fewer do not make up for its start.
 
 
 def results_per_image(dataset, results):
-  """Sorts results by image.
-
-  Args:
-    dataset: as `cityscapes_metrics` takes it.
-    results: same.
-
-  Returns:
-    [(image, [(index in `results`, result), ..])], all images in their order.
+  """[(image, [(index in `results`, result), ..])], all images in their order.
 
   Raises:
     InputError: a result of an unknown image or category, or a dataset whose
@@ -71,14 +63,13 @@ def results_per_image(dataset, results):
 
 def frame_name(image):
   """'aachen_000000_000019' of a COCO image of Cityscapes."""
-  return _parsed_name(image)[2]
+  return _parsed_name(image)[1]
 
 
 def truth_path(root, image):
   """Path of the instance ids of a COCO image."""
-  _, folder, frame = _parsed_name(image)
-  return os.path.join(
-      root, 'gtFine', folder, f'{frame}_gtFine_instanceIds.png')
+  folder, frame = _parsed_name(image)
+  return os.path.join(root, 'gtFine', folder, f'{frame}_gtFine_instanceIds.png')
 
 
 def _parsed_name(image):
@@ -87,7 +78,7 @@ def _parsed_name(image):
     raise errors.InputError(
         f'image {image["id"]!r}: file_name {image["file_name"]!r} should be '
         'like leftImg8bit/val/aachen/aachen_000000_000019_leftImg8bit.png')
-  return match.group(0, 1, 2)
+  return match.groups()
 
 
 def mask_rle(index, result, image):

@@ -24,8 +24,7 @@ def write_submission(dataset, results, output_dir, num_workers=None):
   Args:
     dataset: dict, COCO instances of the Cityscapes converter; each of its
       images gets a text file, an empty one without results.
-    results: list of COCO results with RLE masks, as
-      `coco_results.load_results` gives it.
+    results: of `coco_results.load_results`, with RLE masks.
     output_dir: made if needed; it appears when all is written.
     num_workers: processes; default one per core, where there is work for it.
 
@@ -59,6 +58,6 @@ def _write_image(folder, image, results):
     # repr reads back as the very same score: a tie stays a tie.
     score = repr(float(result['score']))
     lines.append(f'{mask} {result["category_id"]} {score}\n')
-  path = os.path.join(folder, f'{frame}_leftImg8bit.txt')
-  with open(path, 'w', encoding='ascii') as f:
+  with open(os.path.join(folder, f'{frame}_leftImg8bit.txt'), 'w',
+            encoding='ascii') as f:
     f.writelines(lines)

@@ -2,9 +2,8 @@
 
 PANet's tables (section 4) are COCO's AP, AP50, AP75, AP_S, AP_M and AP_L, of
 masks and of boxes. faster-coco-eval is COCOeval in C++; `coco_test.py` holds it
-to pycocotools. The rows are read from `COCOeval.eval` here, because `summarize`
-looks for exactly 100 detections in its first row and gives -1 for any other
-limit (a nuclei image has up to 375 objects).
+to pycocotools. The rows are read here, as `summarize` gives -1 in the first for
+any limit but 100 detections (a nuclei image has up to 375 objects).
 """
 
 import faster_coco_eval
@@ -63,9 +62,8 @@ def coco_metrics(ground_truth, results, *, include_mask=True,
         results, 'result', ground_truth, include_mask)
   names = _unique_names(ground_truth['categories'])
   metrics, categories = {}, {name: {} for name in names}
-  for kind, iou_type in (('box', 'bbox'), ('mask', 'segm')):
-    if kind == 'mask' and not include_mask:
-      break
+  kinds = {'box': 'bbox', 'mask': 'segm'} if include_mask else {'box': 'bbox'}
+  for kind, iou_type in kinds.items():
     arrays = evaluate(truth, results, len(names), iou_type, max_detections)
     metrics[kind] = _rows(arrays, max_detections)
     for index, name in enumerate(names):
@@ -106,8 +104,8 @@ def evaluate_category(truth: coco_instances.Instances,
   """COCOeval's {'precision': [T, R, 1, A, 3], 'recall': [T, 1, A, 3]} of one.
 
   Args:
-    truth: of all categories.
-    results: of all categories.
+    truth: of all categories, as the next.
+    results: same.
     category: value in their `categories`.
     iou_type: 'bbox' or 'segm'.
     limits: three numbers of results per image, ascending.
@@ -125,8 +123,7 @@ def evaluate_category(truth: coco_instances.Instances,
     dataset.createIndex()
     datasets.append(dataset)
   # Its 'segm' would decode all masks; 'bbox' does those that may match.
-  evaluation = faster_coco_eval.COCOeval_faster(
-      datasets[0], datasets[1], 'bbox')
+  evaluation = faster_coco_eval.COCOeval_faster(*datasets, 'bbox')
   evaluation.params.maxDets = limits
   evaluation.evaluate()
   evaluation.accumulate()

@@ -1,6 +1,5 @@
 """COCO metrics of a model in training, fed a batch of detections at a time."""
 
-import itertools
 import json
 
 import numpy as np
@@ -17,9 +16,8 @@ class CocoEvaluator:
   """The metric that Model Garden's task feeds with a batch at a time.
 
   Masks become RLE as they arrive, so that memory does not grow with the images'
-  sizes. `result` leaves the results in place; `reset_states` starts afresh.
-  Where several workers see a part of the images each, they exchange `state` and
-  `merge` it.
+  sizes. Where several workers see a part of the images each, they exchange
+  `state` and `merge` it.
   """
 
   name = 'coco_metric'
@@ -67,13 +65,6 @@ class CocoEvaluator:
     self._detections = {}  # By the image's place.
 
   @property
-  def results(self):
-    """COCO results so far, in order of arrival, rounded as in their JSON."""
-    return list(itertools.chain.from_iterable(
-        found.to_coco(self._images[place]['id'], self._category_ids)
-        for place, found in self._detections.items()))
-
-  @property
   def num_images(self):
     """Images seen so far."""
     return len(self._detections)
@@ -96,10 +87,11 @@ class CocoEvaluator:
       InputError: an image or a label that the ground truth does not have.
     """
     del groundtruths
-    predictions = {key: _to_numpy(predictions[key]) for key in (
-        'source_id', 'image_info', 'detection_boxes', 'detection_scores',
-        'detection_classes', 'num_detections') + (
-            ('detection_masks',) if self._options['include_mask'] else ())}
+    keys = ['source_id', 'image_info', 'detection_boxes', 'detection_scores',
+            'detection_classes', 'num_detections']
+    if self._options['include_mask']:
+      keys.append('detection_masks')
+    predictions = {key: _to_numpy(predictions[key]) for key in keys}
     for index in range(len(predictions['source_id'])):
       image = {key: value[index] for key, value in predictions.items()}
       if self._place(image['source_id']) not in self._detections:

@@ -1,9 +1,9 @@
 """Annotations or results of a whole data set, as columns.
 
 Ground truth, a results file and the detections of a model in training all
-become this before anything is scored. Half a million detections as dictionaries
-would take a gigabyte. `Detections` are of one image, and know no categories'
-ids, crowds' areas or images without any.
+become this before anything is scored: half a million dictionaries would take a
+gigabyte. `Detections` are of one image, and know no categories' ids, crowds'
+areas or images without any.
 """
 
 from typing import Any, NamedTuple
@@ -70,12 +70,12 @@ def from_items(items, noun, ground_truth, include_mask):
           for index, item in enumerate(items)]
   image, category, boxes, score, crowd, box_areas, mask_areas, rles = (
       zip(*rows, strict=True) if rows else [()] * 8)
-  return Instances(
-      np.array(image, int), np.array(category, int),
-      np.array(boxes, np.float64).reshape(-1, 4), np.array(score, np.float64),
-      np.array(crowd, int), {'bbox': np.array(box_areas, np.float64),
-                             'segm': np.array(mask_areas, np.float64)},
-      list(rles))
+  areas = {'bbox': np.array(box_areas, float),
+           'segm': np.array(mask_areas, float)}
+  return Instances(np.array(image, int), np.array(category, int),
+                   np.array(boxes, float).reshape(-1, 4),
+                   np.array(score, float), np.array(crowd, int), areas,
+                   list(rles))
 
 
 def _row(item, where, images, places, include_mask):
@@ -110,10 +110,10 @@ def _row(item, where, images, places, include_mask):
 def _to_rle(item, image, where, required):
   """Polygons, or RLE of either kind, as compressed RLE; None if absent."""
   mask = item.get('segmentation')
+  if not mask and required:
+    raise errors.InputError(f'{where} has no segmentation, which mask metrics '
+                            'need; box metrics need a bbox')
   if not mask:
-    if required:
-      raise errors.InputError(f'{where} has no segmentation, which mask '
-                              'metrics need; box metrics need a bbox')
     return None
   if isinstance(mask, dict) and isinstance(mask.get('counts'), bytes):
     return mask  # straight from pycocotools; JSON has no bytes
@@ -121,6 +121,10 @@ def _to_rle(item, image, where, required):
   if None in size:
     raise errors.InputError(
         f'image {image["id"]!r} has no height and width, which masks need')
+  if size[0] * size[1] >= 2**32:
+    raise errors.InputError(
+        f'image {image["id"]!r}: its size is {size[1]}x{size[0]}; run lengths '
+        'count less than 2**32 pixels')
   try:
     return segmentation.as_rle(mask, *size)
   except ValueError as error:

@@ -18,8 +18,7 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
                          max_detections=100, cityscapes_root=''):
   """Prints the tables and writes `{output_dir}/metrics.json`.
 
-  By COCO's rules masks are scored when the results and the annotations have
-  them.
+  By COCO's rules masks are scored when results and annotations have them.
 
   Args:
     predictions_path: str, COCO results JSON.

@@ -55,13 +55,10 @@ def image_scores(ground_truth, results,
   detections of a class count, not the best 100: nuclei have up to 375.
 
   Args:
-    ground_truth: dict, COCO instances.
+    ground_truth: dict, COCO instances, by whose image ids scores come back.
     results: list of COCO results.
     score_threshold: errors are those of the detections with at least this
       score, and of the truths they leave; AP takes all.
-
-  Returns:
-    Score of each image of `ground_truth`, by id.
 
   Raises:
     InputError: an item of an unknown image or category, or without a
@@ -81,11 +78,8 @@ def image_scores(ground_truth, results,
       np.split(order, np.cumsum(np.bincount(
           instances.images, minlength=len(images)))[:-1])
       for instances, order in zip((truth, found), orders, strict=True)]
-  return {
-      image: _image_score(truth, found, own_truths, own_detections, of_masks,
-                          score_threshold)
-      for image, own_truths, own_detections in zip(
-          images, *places, strict=True)}
+  return {image: _image_score(truth, found, *own, of_masks, score_threshold)
+          for image, *own in zip(images, *places, strict=True)}
 
 
 def _image_score(truth, found, truths, detections, of_masks, score_threshold):
@@ -134,10 +128,8 @@ def _ious(found, detections, truth, truths, crowd, of_masks):
 def _matches(ious, crowd):
   """COCO's matching: the truth [D] that each detection gets, or -1.
 
-  Args:
-    ious: [D, G], best detection first, 0 where the classes differ.
-    crowd: [G] bool; crowds are for those who get nothing else, and for any
-      number of them.
+  IoUs are [D, G], best detection first, 0 where the classes differ. Crowds [G]
+  are for those who get nothing else, and for any number of them.
   """
   matches = np.full(len(ious), -1)
   free = np.ones(crowd.size, bool)

@@ -24,9 +24,9 @@ def average_recall(truth, results, limits=LIMITS):
   `COCOeval` does with useCats = 0. Crowds are no objects.
 
   Args:
-    truth: coco_instances.Instances.
-    results: coco_instances.Instances.
-    limits: three ascending numbers of proposals per image.
+    truth: Instances, as `results`.
+    results: proposals.
+    limits: three ascending numbers of them per image.
 
   Returns:
     {'AR_100', 'AR_300', 'AR_1000', 'ARs_1000', 'ARm_1000', 'ARl_1000'}, by

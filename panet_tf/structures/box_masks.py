@@ -34,11 +34,9 @@ class BoxMasks(masks.Masks):
     self.probabilities = np.asarray(self.probabilities)
     self.boxes = np.asarray(self.boxes).reshape(-1, 4)
     if self.probabilities.ndim != 3:
-      raise ValueError(
-          f'masks are {self.probabilities.shape}, not [N, M, M]')
-    if len(self.probabilities) != len(self.boxes):
-      raise ValueError(
-          f'{len(self.probabilities)} masks but {len(self.boxes)} boxes')
+      raise ValueError(f'masks are {self.probabilities.shape}, not [N, M, M]')
+    if len(self) != len(self.boxes):
+      raise ValueError(f'{len(self)} masks but {len(self.boxes)} boxes')
 
   def __len__(self) -> int:
     return len(self.probabilities)
@@ -98,9 +96,8 @@ def legacy_frames(masks: np.ndarray,
     boxes: [N, 4], yxyx, pixels of the image, which end behind their last pixel.
 
   Returns:
-    [N, M + 2, M + 2] float32 and boxes [N, 4] float32 as they came in, whole
-    numbers: to be sampled at the centres of pixels, as `paste_masks` does,
-    for what is above 0.5.
+    [N, M + 2, M + 2] float32 and boxes [N, 4] float32, whole numbers: to be
+    sampled as `paste_masks` does, for what is above 0.5.
   """
   pixels = np.asarray(boxes, np.float32).reshape(-1, 4) - np.array(
       [0, 0, 1, 1], np.float32)

@@ -55,14 +55,14 @@ class Detections:
     if self.labels.dtype.kind not in 'iu':
       raise ValueError(f'labels are {self.labels.dtype}; they must be integers')
     self.image_size = _size(self.image_size)
-    if self.masks is not None:
-      if len(self.masks) != count:
-        raise ValueError(f'there are {len(self.masks)} masks; there must be '
-                         f'{count}, one for each score')
-      if _size(self.masks.image_size) != self.image_size:
-        raise ValueError(
-            f'masks are of an image of {list(self.masks.image_size)}; they '
-            f'must be of {list(self.image_size)}')
+    if self.masks is None:
+      return
+    if len(self.masks) != count:
+      raise ValueError(f'there are {len(self.masks)} masks; there must be '
+                       f'{count}, one for each score')
+    if _size(self.masks.image_size) != self.image_size:
+      raise ValueError(f'masks are of an image of {list(self.masks.image_size)}'
+                       f'; they must be of {list(self.image_size)}')
 
   @classmethod
   def from_outputs(cls, outputs: Mapping[str, Any],

@@ -122,9 +122,9 @@ class MaskWindows(masks.Masks):
   def images(self) -> np.ndarray:
     """See `Masks`."""
     images = np.zeros([len(self), *self.image_size], bool)
-    for image, (top, left), crop in zip(
-        images, self.corners, self.crops, strict=True):
-      image[top:top + crop.shape[0], left:left + crop.shape[1]] = crop
+    for image, (y1, x1, y2, x2), crop in zip(
+        images, self.extents(), self.crops, strict=True):
+      image[y1:y2, x1:x2] = crop
     return images
 
 

@@ -1,8 +1,8 @@
 """From a box's mask probabilities to image pixels, and to COCO RLE.
 
-PANet 3.3 predicts a 28 x 28 mask in the frame of each box. Evaluation and
-drawing need it in image pixels. Bilinear sampling with half-pixel centres: cell
-i of M has its centre at `y1 + (i + 0.5) / M * (y2 - y1)`, pixel p at `p + 0.5`.
+PANet 3.3 predicts a 28 x 28 mask in the frame of each box. Bilinear sampling
+with half-pixel centres: cell i of M has its centre at
+`y1 + (i + 0.5) / M * (y2 - y1)`, pixel p at `p + 0.5`.
 
 Down a column of pixels the sampled mask is a straight line from each cell to
 the next, so its runs of ones begin and end where such a line crosses the
@@ -46,12 +46,7 @@ def paste_mask(mask, box, height, width, threshold=0.5):
 def encode_masks(masks, boxes, height, width, threshold=0.5):
   """Run-length encodes `paste_mask` of each mask, without the canvases.
 
-  Args:
-    masks: [N, M, M] float, probabilities in the frame of their boxes; NaN is 0.
-    boxes: [N, 4], yxyx, original-image pixels.
-    height: int, of the image.
-    width: int, of the image.
-    threshold: float, the least probability that counts as inside.
+  Args are its, of N masks [N, M, M] and boxes [N, 4].
 
   Returns:
     N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}.
@@ -73,11 +68,8 @@ def encode_runs(starts, ends, owner, num_masks, height, width):
     ends: [R] int, the first pixel after it.
     owner: [R] int, its mask, ascending; the runs of a mask in order.
     num_masks: int.
-    height: int, of the image.
-    width: int, of the image.
-
-  Returns:
-    As `encode_masks`.
+    height: int, of the image, as the next.
+    width: int.
   """
   if not num_masks:
     return []
@@ -91,14 +83,9 @@ def encode_runs(starts, ends, owner, num_masks, height, width):
 
 
 def sampled(masks, boxes):
-  """What is sampled: masks without NaN, and no box that is not one.
+  """What is sampled: float32 masks [N, M, M], float64 boxes [N, 4].
 
-  Args:
-    masks: [N, M, M] float, probabilities; NaN becomes 0.
-    boxes: [N, 4], yxyx; an empty one, or one without end, becomes zeros.
-
-  Returns:
-    masks float32 and boxes float64.
+  NaN in a mask is 0; a box that is empty, or without end, becomes zeros.
   """
   masks = np.nan_to_num(np.asarray(masks, np.float32), posinf=1, neginf=0)
   boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
@@ -138,14 +125,10 @@ def _ones(masks, boxes, height, width, threshold):
 
 
 def _columns(masks, low, high, width, outside):
-  """Interpolates masks at the columns of pixels in their boxes.
+  """Interpolates masks [N, M, M] at the columns of pixels in their boxes.
 
-  Args:
-    masks: [N, M, M].
-    low: [N], the boxes' x1.
-    high: [N], their x2.
-    width: int, of the image.
-    outside: float, the value before the first row of cells and after the last.
+  These reach from `low` to `high` [N] in x; the value `outside` comes before
+  the first row of cells and after the last.
 
   Returns:
     mask of each column [C], its x [C] and its cells [C, M + 2] float32, one

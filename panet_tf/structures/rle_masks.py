@@ -46,8 +46,7 @@ class RleMasks(masks.Masks):
     columns = [run_lengths.byte_columns(rle) for rle in self.rles()]
     return mask_windows.MaskWindows(
         [(0, left) for left, _ in columns],
-        [crop.astype(bool) for _, crop in columns],
-        self.image_size).tightened()
+        [crop.view(bool) for _, crop in columns], self.image_size).tightened()
 
   def rles(self) -> list[dict[str, Any]]:
     """See `Masks`."""

@@ -15,17 +15,11 @@ _MOST_GROUPS = 12
 
 @functools.lru_cache(maxsize=1)  # Checked first, then decoded.
 def runs(counts: str) -> np.ndarray:
-  """Run lengths in a compressed RLE string, which pycocotools never checks.
+  """Run lengths [num_runs] int64, of zeros, of ones, ..., in such a string.
 
   Each run is groups of 5 bits, low ones first, as character 48 + bits, bit 5
   set when more follow, bit 4 of the last one the sign; from the fourth run on
   it is the difference to the run two before.
-
-  Args:
-    counts: the string.
-
-  Returns:
-    [num_runs] int64, of zeros, of ones, of zeros, ...
 
   Raises:
     ValueError: some other string.
@@ -50,9 +44,7 @@ def byte_columns(rle: Mapping[str, Any]) -> tuple[int, np.ndarray]:
   """The part of a mask that holds its ones, in whole bytes of eight columns.
 
   Decoding all of it takes most of a conversion's time where objects are small.
-
-  Args:
-    rle: {'size': [height, width], 'counts': compressed string or bytes}.
+  Counts are a compressed string or bytes.
 
   Returns:
     (first column, [height, columns] uint8 of 0 and 1); the first column is a

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import operator
 import pickle
 import tracemalloc
 
@@ -49,15 +48,15 @@ def _evaluator(**options):
 def test_evaluator_clips_boxes_and_puts_masks_into_the_image():
   evaluator = _evaluator()
   evaluator.update_state(None, _batch(b'a', count=2))
-  first, second = evaluator.results
-  assert first['bbox'] == [20, 10, 30, 20]
-  assert (first['image_id'], first['category_id']) == ('a', 9)
-  assert first['score'] == 0.9
+  found = evaluator.instances()
+  # The second one lies below the image: clipped.
+  assert found.boxes.tolist() == [[20, 10, 30, 20], [20, 40, 35, 0]]
+  # Places of 'a' and of category 9 in the ground truth.
+  assert (found.images[0], found.categories[0]) == (0, 1)
+  assert found.scores[0] == np.float32(0.9)
   mask = np.zeros((40, 60))
   mask[10:30, 20:50] = 1
-  np.testing.assert_array_equal(mask_utils.decode(first['segmentation']), mask)
-  assert second['bbox'] == [20, 40, 35, 0]  # below the image: clipped
-  json.dumps(evaluator.results)
+  np.testing.assert_array_equal(mask_utils.decode(found.rles[0]), mask)
 
 
 def test_evaluator_speaks_model_gardens_names():
@@ -80,11 +79,11 @@ def test_evaluator_takes_replicas_ordinals_and_counts_an_image_once():
       key: tuple(batch[key] for batch in batches)
       for key in batches[0] if key != 'detection_masks'})
   evaluator.update_state({}, _batch(2))
-  assert [result['image_id'] for result in evaluator.results] == ['a']
-  assert 'segmentation' not in evaluator.results[0]
+  assert evaluator.instances().images.tolist() == [0]  # The place of 'a'.
+  assert not evaluator.instances().rles
   assert 'mask_AP' not in evaluator.result()
   evaluator.reset_states()
-  assert not evaluator.results
+  assert not evaluator.instances().images.size
 
 
 def test_evaluator_refuses_a_foreign_image_or_label():
@@ -123,7 +122,7 @@ def test_image_ids_that_are_one_text_need_records_with_ordinals():
   evaluator = new(image_ids=[1, '1', 'a'])
   evaluator.update_state(None, {
       **_batch(2), 'detection_classes': tf.constant([[1, 1, 1]])})
-  assert evaluator.results[0]['image_id'] == '1'
+  assert evaluator.instances().images.tolist() == [1]  # Of 1, '1' and 'a'.
 
 
 def test_categories_of_one_name_keep_a_number_each():
@@ -156,14 +155,13 @@ def test_evaluator_refuses_images_of_another_size():
   _evaluator(include_mask=False).update_state(None, batch)
 
 
-def test_evaluator_scores_without_the_rounding_of_its_json():
+def test_evaluator_scores_without_the_rounding_of_results():
   evaluator = _evaluator()
   batch = _batch(b'a', count=2)
   batch['detection_scores'] = tf.constant([[0.12345678, 0.12345671, 0]])
   evaluator.update_state(None, batch)
   np.testing.assert_array_equal(
       evaluator.instances().scores, np.float32([0.12345678, 0.12345671]))
-  assert [result['score'] for result in evaluator.results] == [0.123457] * 2
 
 
 def _world(include_mask=True):
@@ -211,9 +209,8 @@ def test_merged_shards_equal_one_worker_in_any_order(include_mask):
     merged.merge(states[i] for i in order)
     assert merged.num_images == 12
     assert merged.result() == expected
-    by_image = operator.itemgetter('image_id')
-    assert sorted(merged.results, key=by_image) == sorted(
-        alone.results, key=by_image)
+    assert sorted(json.loads(merged.state().tobytes())) == sorted(
+        json.loads(alone.state().tobytes()))
   workers[1].merge(states)  # Its own state is among them.
   assert workers[1].result() == expected
 

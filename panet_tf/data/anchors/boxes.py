@@ -35,9 +35,8 @@ class NetworkInput:
     Raises:
       InputError: naming the option.
     """
-    edges = {name: edge for name, edge in
-             [('short_edge', short_edge), ('long_edge', long_edge)]
-             if edge is not None}
+    edges = {'short_edge': short_edge, 'long_edge': long_edge}
+    edges = {name: edge for name, edge in edges.items() if edge is not None}
     if edges and input_size is not None:
       raise errors.InputError(
           'input_size: images are fitted into it or scaled by edges; it cannot '
@@ -101,27 +100,22 @@ def read_boxes(annotations, network_input):
       raise errors.InputError(
           f'{annotations}: image {image["id"]!r}: `height` and `width` are '
           'missing; anchors cannot do without')
-    box, area = _box_and_area(annotations, annotation, height, width)
+    try:
+      rle = None
+      if annotation.get('bbox') is None or annotation.get('area') is None:
+        rle = coco_json.annotation_mask_rle(annotation, height, width)
+      box = coco_json.annotation_box(annotation, rle, height, width)
+    except errors.InputError as e:
+      raise errors.InputError(f'{annotations}: {e}') from e
     if box is not None:
       scaled = network_input.scaled(height, width)
       y, x = scaled[0] / height, scaled[1] / width
       boxes.append((box[1] * y, box[0] * x,
                     (box[1] + box[3]) * y, (box[0] + box[2]) * x))
-      areas.append(area)
+      areas.append(coco_json.annotation_area(annotation, rle, box))
   if not boxes:
     raise errors.InputError(
         f'{annotations}: no boxes; anchors are fitted to at least one that is '
         'no crowd and inside its image')
   outside = len(dataset['annotations']) - crowds - len(boxes)
   return np.array(boxes).T, np.array(areas), crowds, outside
-
-
-def _box_and_area(path, annotation, height, width):
-  try:
-    rle = None
-    if annotation.get('bbox') is None or annotation.get('area') is None:
-      rle = coco_json.annotation_mask_rle(annotation, height, width)
-    box = coco_json.annotation_box(annotation, rle, height, width)
-    return box, box and coco_json.annotation_area(annotation, rle, box)
-  except errors.InputError as e:
-    raise errors.InputError(f'{path}: {e}') from e

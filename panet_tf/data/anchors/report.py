@@ -22,7 +22,7 @@ class FittedAnchors:
 
   Attributes:
     annotations: path of the JSON.
-    network_input: anchor_boxes.NetworkInput.
+    network_input: where boxes were measured.
     boxes: [4, N] yxyx, network-input pixels.
     areas: [N], original-image pixels, by COCO's measure.
     left_out: number of crowds, and of boxes outside their image.
@@ -59,10 +59,6 @@ class FittedAnchors:
     return f'Better than the default: {better}.' + (
         f' Worse: {worse}.' if worse else '')
 
-  def _counts(self):
-    return [f'{kind}, {anchors.per_position} per position'
-            for kind, anchors in self.anchors.items()]
-
   def _made_from(self):
     crowds, outside = self.left_out
     # A file name may hold anything, also the end of a YAML comment.
@@ -87,7 +83,8 @@ class FittedAnchors:
           f'{v:9.3g}' for v in np.percentile(values, _QUANTILES)))
     lines += [
         '', "IoU with the best anchor of the grid; sizes are COCO's", ' ' * 15
-        + ''.join(f'   {kind:30}' for kind in self._counts()).rstrip(),
+        + ''.join(f'   {f"{kind}, {anchors.per_position} per position":30}'
+                  for kind, anchors in self.anchors.items()).rstrip(),
         f'{"boxes":>15}' + '   IoU>=0.5   IoU>=0.7   mean IoU' * 2]
     for name, (count, row) in self.table().items():
       lines.append(f'{name:7}{count:8}' + ''.join(

@@ -39,13 +39,11 @@ def of_experiment(params):
   # They load TensorFlow, as whatever made `params` did.
   from panet_tf.configs import canvases as canvases_lib
   canvases = canvases_lib.parse_canvases(parser, is_training=False)
-  return (
-      Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
-              anchor.anchor_size),
-      NetworkInput(tuple(params.task.model.input_size[:2]),
-                   max(edges, default=0), parser.long_edge,
-                   tuple(canvases_lib.canvas_size(canvases[0], 0))
-                   if canvases else ()))
+  canvas = canvases_lib.canvas_size(canvases[0], 0) if canvases else ()
+  return (Anchors(anchor.num_scales, tuple(anchor.aspect_ratios),
+                  anchor.anchor_size),
+          NetworkInput(tuple(params.task.model.input_size[:2]),
+                       max(edges, default=0), parser.long_edge, tuple(canvas)))
 
 
 def cluster(values, number):
@@ -128,7 +126,7 @@ def _climb(score, point):
 
 
 def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
-                default=None, network_input=None):
+                default=None, network_input=None) -> report.FittedAnchors:
   """Fits anchors to the boxes of a COCO instances file.
 
   Args:
@@ -138,9 +136,6 @@ def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
     default: Anchors to compare with; None is Model Garden's.
     network_input: NetworkInput, the scale at which boxes are measured; None is
       the paper's.
-
-  Returns:
-    report.FittedAnchors.
 
   Raises:
     InputError: naming the option, or the file and the field or id.
@@ -159,7 +154,6 @@ def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
         len(areas), _FITTED_BOXES, replace=False)]
   anchors = {'default': default,
              'proposed': fit(sample, num_scales, num_ratios, default)}
-  return report.FittedAnchors(
-      annotations, network_input, boxes, areas, left_out, sample.shape[1],
-      anchors, {name: grid.best_iou(boxes, a)
-                for name, a in anchors.items()})
+  iou = {name: grid.best_iou(boxes, a) for name, a in anchors.items()}
+  return report.FittedAnchors(annotations, network_input, boxes, areas,
+                              left_out, sample.shape[1], anchors, iou)

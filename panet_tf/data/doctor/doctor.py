@@ -6,12 +6,11 @@ it finds, in = kept + repaired + rejected.
 """
 
 import collections
-import os
 
 import tqdm
 
-from panet_tf import errors
 from panet_tf.data import coco_json
+from panet_tf.data import image_bytes
 from panet_tf.data.doctor import ids
 from panet_tf.data.doctor import images as images_lib
 from panet_tf.data.doctor import masks as masks_lib
@@ -38,16 +37,15 @@ def check(annotations, image_dir=None, fix_path=None, num_workers=None):
     num_workers: processes that check images; default one per core.
 
   Returns:
-    doctor_report.Report: `str()` for people, `as_dict()` for programs,
-    `has_errors` for the exit code.
+    report.Report: `str()` for people, `as_dict()` for programs, `has_errors`
+    for the exit code.
 
   Raises:
     InputError: no JSON object in `annotations`, no such folder, or `fix_path`
       cannot be written or is the file itself.
   """
-  if image_dir is not None and not os.path.isdir(image_dir):
-    raise errors.InputError(
-        f'{image_dir}: should be the folder with the images')
+  if image_dir is not None:
+    image_bytes.check_folder(image_dir)
   if fix_path is not None:
     output.check_path(fix_path, annotations)
   dataset = coco_json.load(annotations)
@@ -114,21 +112,9 @@ def _check_annotations(images, annotations, by_image):
   with progress:
     for image_id, positions in by_image.items():
       if image_id in usable:
-        _check_image(annotations, positions, usable[image_id])
+        masks_lib.check_image(annotations, positions, usable[image_id])
       else:
         for position in positions:
           annotations.reject('image-rejected', position,
                              f'image {table_lib.brief(image_id)}')
       progress.update(len(positions))
-
-
-def _check_image(annotations, positions, image):
-  """Checks all annotations of one image."""
-  size = image.get('height'), image.get('width')
-  masks = []
-  for position in positions:
-    rle = masks_lib.check(
-        annotations, position, None if None in size else size)
-    if rle is not None:
-      masks.append((position, rle))
-  masks_lib.check_same(annotations, masks)

@@ -23,16 +23,18 @@ _FARTHEST = 1e9
 _LARGEST_CANVAS = 65_535  # Its square fits COCO's 32-bit run lengths.
 
 
-def check(table, position, size):
-  """Checks one annotation whose image and category are known.
+def check_image(table, positions, image):
+  """Checks the annotations at these positions, all of one image."""
+  size = image.get('height'), image.get('width')
+  masks = {position: _check(table, position, None if None in size else size)
+           for position in positions}
+  check_same(table, masks)
 
-  Args:
-    table: of the annotations.
-    position: of this one.
-    size: (height, width) of its image, or None if nothing tells.
 
-  Returns:
-    Its mask as compressed RLE; None without one, or if it is rejected.
+def _check(table, position, size):
+  """The annotation's mask as RLE; None without one, or if it is rejected.
+
+  The size of its image is (height, width), or None if nothing tells.
   """
   _check_iscrowd(table, position)
   rle = None
@@ -188,13 +190,15 @@ def _kind(value, kind):
 
 
 def check_same(table, masks):
-  """Looks for masks [(position, compressed RLE)] that come twice in an image.
+  """Looks for masks {position: RLE or None} that come twice in an image.
 
   A copy in all but its id is dropped; where anything else differs, say the
   category, no reading is the only right one.
   """
   alike = {}
-  for position, rle in masks:
+  for position, rle in masks.items():
+    if rle is None:
+      continue
     key = *rle['size'], segmentation.boundaries(rle)
     first = alike.setdefault(key, position)
     if first == position:

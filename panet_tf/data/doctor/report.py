@@ -71,14 +71,11 @@ class Report:
 
   def __str__(self):
     """For people: findings, ledger, summary and a verdict."""
+    images = (f'images in {self.image_dir}, each opened and checked to its end'
+              if self.image_dir else 'image files not checked: no --image_dir')
     return '\n'.join([
-        *self._head(), *self._defects(), '', *self._ledger(), '',
+        self.path, images, *self._defects(), '', *self._ledger(), '',
         *_summary_lines(self.summary), '', self._verdict()])
-
-  def _head(self):
-    yield self.path
-    yield (f'images in {self.image_dir}, each opened and checked to its end'
-           if self.image_dir else 'image files not checked: no --image_dir')
 
   def _defects(self):
     for severity in _SEVERITIES:
@@ -116,11 +113,10 @@ def _findings(tables):
   for kind, (severity, meaning) in table_lib.KINDS.items():
     for table in tables:
       if kind in table.findings:
-        finding = table.findings[kind]
         result.append({
             'severity': severity, 'kind': kind, 'meaning': meaning,
-            'table': table.name, 'count': len(finding.positions),
-            **table.outcomes(kind), 'examples': finding.examples})
+            'table': table.name, 'count': len(table.findings[kind]),
+            **table.outcomes(kind), 'examples': table.examples[kind]})
   return sorted(result, key=lambda f: _SEVERITIES.index(f['severity']))
 
 

@@ -4,7 +4,6 @@ Every entry of the list ends as exactly one of kept, repaired and rejected.
 """
 
 import collections
-import dataclasses
 import math
 import os
 
@@ -23,13 +22,6 @@ KINDS = {kind: (severity, meaning) for severity, kinds in files.read_yaml(
 OUTCOMES = ('repaired', 'dropped', 'rejected', 'left')
 
 
-@dataclasses.dataclass
-class Finding:
-  """Where one kind of defect is."""
-  positions: list = dataclasses.field(default_factory=list)
-  examples: list = dataclasses.field(default_factory=list)
-
-
 class Table:
   """One list of the file (`images`, ...), repaired entry by entry."""
 
@@ -37,17 +29,17 @@ class Table:
     """Copies the list `entries`, of the file's field `name`."""
     self.name = name
     self.entries = list(entries)
-    self.findings = collections.defaultdict(Finding)
+    self.findings = collections.defaultdict(list)  # kind -> positions
+    self.examples = collections.defaultdict(list)  # kind -> the first findings
     self.changes = collections.defaultdict(list)
     self.rejected = {}  # position -> (kind, whether a copy of it is kept)
     self._num_read = len(entries)
 
   def find(self, kind, position, detail):
     """Notes a defect; `position` is None for one of the whole list."""
-    finding = self.findings[kind]
-    finding.positions.append(position)
-    if len(finding.examples) < _NUM_EXAMPLES:
-      finding.examples.append(
+    self.findings[kind].append(position)
+    if len(self.examples[kind]) < _NUM_EXAMPLES:
+      self.examples[kind].append(
           {'position': position, 'id': self.label(position), 'what': detail})
 
   def repair(self, kind, position, field, value, detail):
@@ -82,7 +74,7 @@ class Table:
   def outcomes(self, kind):
     """How many defects of a kind ended how, {outcome: count}."""
     result = dict.fromkeys(OUTCOMES, 0)
-    for position in self.findings[kind].positions:
+    for position in self.findings[kind]:
       if position in self.rejected:
         outcome = 'dropped' if self.rejected[position][1] else 'rejected'
       else:
@@ -98,13 +90,10 @@ class Table:
     Raises:
       RuntimeError: they do not add up.
     """
-    kept = repaired = 0
-    for position, _ in self.alive():
-      changed = position in self.changes
-      kept, repaired = kept + (not changed), repaired + changed
-    result = {'read': self._num_read, 'kept': kept, 'repaired': repaired,
-              'rejected': len(self.rejected)}
-    if self._num_read != kept + repaired + len(self.rejected):
+    changed = [position in self.changes for position, _ in self.alive()]
+    result = {'read': self._num_read, 'kept': changed.count(False),
+              'repaired': sum(changed), 'rejected': len(self.rejected)}
+    if self._num_read != len(changed) + len(self.rejected):
       raise RuntimeError(f'{self.name}: entries went missing: {result}')
     return result
 
@@ -125,9 +114,8 @@ class Table:
 def brief(value):
   """A value of the file in a few printable characters."""
   text = repr(value)  # Escapes line ends, control codes and half characters.
-  if len(text) > _LONGEST_TEXT:
-    return text[:_LONGEST_TEXT - 3] + '...'
-  return text
+  return (text if len(text) <= _LONGEST_TEXT
+          else text[:_LONGEST_TEXT - 3] + '...')
 
 
 def _strict(value):

@@ -24,7 +24,6 @@ INSTANCE_CLASSES = {
 _NAMES = {label: name for name, label in INSTANCE_CLASSES.items()}
 _LAST_LABEL = 33
 _WITH_NUMBERS = range(24, 34)  # Caravans and trailers have numbers too.
-_SPLITS = ('train', 'val', 'test')
 _IMAGE, _TRUTH, _POLYGONS = (
     '_leftImg8bit.png', '_gtFine_instanceIds.png', '_gtFine_polygons.json')
 
@@ -60,15 +59,9 @@ def convert_cityscapes(root, output_dir, splits=('train', 'val'),
 
 def _frames(root, split):
   """[(root, image, instanceIds or None)], names relative to `root`."""
-  if split not in _SPLITS:
-    raise errors.InputError(
-        f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
-  pattern = f'leftImg8bit/{split}/*/*{_IMAGE}'
-  images = instance_png.listed(root, pattern)
-  if not images:
-    raise errors.InputError(
-        f'{os.path.join(root, pattern)}: no image; root should be the folder '
-        'with leftImg8bit and gtFine, splits what it holds')
+  images = instance_png.images_of(
+      root, f'leftImg8bit/{split}/*/*{_IMAGE}', split,
+      ('train', 'val', 'test'), 'leftImg8bit and gtFine')
   if split == 'test':
     return [(root, image, None) for image in images]
   truths = ['gtFine' + name.removeprefix('leftImg8bit').removesuffix(_IMAGE)

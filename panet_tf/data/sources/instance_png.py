@@ -151,6 +151,19 @@ def listed(root, pattern):
   return sorted(glob.glob(pattern, root_dir=root))
 
 
+def images_of(root, pattern, split, splits, folders):
+  """Names of a split's images; InputError where there are none."""
+  if split not in splits:
+    raise errors.InputError(
+        f'splits: {split!r}, should be of {", ".join(splits)}')
+  images = listed(root, pattern)
+  if not images:
+    raise errors.InputError(
+        f'{os.path.join(root, os.path.dirname(pattern))}: no image; root should '
+        f'be the folder with {folders}, splits what it holds')
+  return images
+
+
 def pairs(root, images, truths, found, right):
   """[(root, image, truth)]: names relative to a root.
 

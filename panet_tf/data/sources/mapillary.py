@@ -23,7 +23,6 @@ from panet_tf import errors
 from panet_tf import files
 from panet_tf.data.sources import instance_png
 
-_SPLITS = ('training', 'validation', 'testing')
 # {version: (names of its config, folder of its instances)}, best first.
 _CONFIGS = {'v1.2': ('config_v1.2.json', 'config.json'),
             'v2.0': ('config_v2.0.json',)}
@@ -104,14 +103,9 @@ def _labels(path):
 
 def _frames(root, split, version):
   """[(root, image, instance PNG or None)]."""
-  if split not in _SPLITS:
-    raise errors.InputError(
-        f'splits: {split!r}, should be of {", ".join(_SPLITS)}')
-  images = instance_png.listed(root, f'{split}/images/*.jpg')
-  if not images:
-    raise errors.InputError(
-        f'{os.path.join(root, split, "images")}: no *.jpg; root should be the '
-        'folder with training and validation, splits what it holds')
+  images = instance_png.images_of(
+      root, f'{split}/images/*.jpg', split,
+      ('training', 'validation', 'testing'), 'training and validation')
   if split == 'testing':
     return [(root, image, None) for image in images]
   candidates = [f'{split}/{folder}' for folder in _FOLDERS[version]]

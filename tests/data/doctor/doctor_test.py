@@ -506,7 +506,7 @@ def test_many_masks_of_one_box_and_area_take_little_time():
   table = table_lib.Table(
       'annotations', [{'id': position} for position, _ in masks])
   start = time.monotonic()
-  masks_lib.check_same(table, masks)
+  masks_lib.check_same(table, dict(masks))
   assert time.monotonic() - start < 5  # Pair by pair: a minute.
   assert not table.findings
 
