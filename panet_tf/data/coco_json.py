@@ -18,15 +18,12 @@ _THINNEST_SIDE = 1e-3
 
 
 def read(path, check_references=True):
-  """Reads and checks a COCO instances file.
+  """A COCO instances file, checked, with its three lists.
 
   Args:
     path: the JSON file.
     check_references: raise on an annotation whose image or category is absent;
       False leaves that to the caller.
-
-  Returns:
-    The file's dictionary, with lists `images`, `annotations`, `categories`.
 
   Raises:
     InputError: naming the file and the field or id.
@@ -155,13 +152,10 @@ def _check_references(path, dataset):
 
 
 def annotation_mask_rle(annotation, height, width):
-  """The mask of an annotation, whatever form it is written in.
+  """The mask of an annotation on an image of so many pixels.
 
-  Args:
-    annotation: COCO annotation; `segmentation` may be polygons, RLE with a
-      list of counts or RLE with a compressed string, at any `iscrowd`.
-    height: of its image, pixels, as the next.
-    width: of its image.
+  Its `segmentation` may be polygons, RLE with a list of counts or RLE with a
+  compressed string, at any `iscrowd`.
 
   Returns:
     {'size': [height, width], 'counts': compressed string}, or None for an
@@ -186,13 +180,9 @@ def annotation_mask_rle(annotation, height, width):
 
 
 def annotation_box(annotation, rle, height, width):
-  """The box of an annotation, clipped to its image.
+  """The box of an annotation, clipped to its image of so many pixels.
 
-  Args:
-    annotation: COCO annotation; without `bbox` the mask's box is taken.
-    rle: its mask from `annotation_mask_rle`, or None.
-    height: of the image, pixels.
-    width: of the image, pixels.
+  Without `bbox` that of its mask is taken, from `annotation_mask_rle`, or None.
 
   Returns:
     [x, y, width, height], image pixels, or None if nothing of it is left.

@@ -7,16 +7,13 @@ from panet_tf.data import segmentation
 
 
 def load_results(path, boxes_only=False):
-  """Reads a COCO results file.
+  """The list in a COCO results file.
 
   Args:
     path: str, a JSON list of {image_id, category_id, score, bbox (xywh, pixels)
       and / or segmentation (RLE)}.
     boxes_only: whether `bbox` must be there, and what is neither box, score nor
       `image_id` is not looked at.
-
-  Returns:
-    The list.
 
   Raises:
     InputError: no such file, not such a list, or a bad result, by its index.

@@ -30,9 +30,7 @@ class Options:
 def record(source_id, image, annotations, options):
   """The record of a COCO image, None if it is rejected, and its Ledger.
 
-  Raises:
-    InputError: an unusable image or annotation, unless
-      `options.skip_invalid`.
+  InputError for what is unusable, unless `options.skip_invalid`.
   """
   ledger = ledger_lib.Ledger(
       images_read=1, annotations_read=len(annotations))

@@ -162,13 +162,10 @@ def mask_png(rle):
 
 
 def crop_png(rle):
-  """A mask cut to its bounding box, as a PNG like `mask_png`.
+  """A mask cut to its bounding box: (PNG like `mask_png`, top, left in pixels).
 
-  Decoding it takes time by the object, not by the image.
-
-  Returns:
-    (PNG bytes, top, left): where the cut goes in the image, pixels; of an empty
-    mask one pixel of 0 at 0, 0.
+  Decoding it takes time by the object, not by the image. Of an empty mask it is
+  one pixel of 0 at 0, 0.
   """
   top, left, pixels = _cut(rle['size'][0], rle['counts'])
   if not pixels.size:
@@ -201,11 +198,7 @@ def mask_rle(png):
 
 
 def read_rgb(path):
-  """An image file as upright 8-bit RGB pixels, [height, width, 3] uint8.
-
-  Raises:
-    InputError: naming the file, if it does not open or is too large.
-  """
+  """An image file, upright, as [height, width, 3] uint8 RGB, or InputError."""
   return decode_rgb(upright_file(path))
 
 

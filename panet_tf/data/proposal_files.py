@@ -25,13 +25,9 @@ _SCORES = 'scores', 'objectness_logits'
 
 
 def images(path):
-  """Yields what a file has, by its ending.
+  """Yields what a .json, a .pkl, a .tfrecord or a glob of these has.
 
-  Args:
-    path: .json, .pkl, .tfrecord or a glob of those.
-
-  Raises:
-    InputError: naming the file, and the image or field that is wrong.
+  InputError names the file, and the image or field that is wrong.
   """
   readers = {'.json': _of_json, '.pkl': _of_pickle, '.tfrecord': _of_records}
   ending = os.path.splitext(path)[1].lower()

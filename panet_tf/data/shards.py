@@ -52,12 +52,9 @@ def moved_into_place(output_prefix, num_shards):
 def shard_paths(input_path):
   """Shard files of a config's `input_path`, sorted.
 
-  Args:
-    input_path: file, glob, or comma-separated list of those; sidecars and
-      unfinished files that a glob happens to match are left out.
-
-  Raises:
-    InputError: naming the pattern that matches nothing.
+  It is a file, a glob, or a comma-separated list of those; sidecars and
+  unfinished files that a glob happens to match are left out. InputError names
+  one that matches nothing.
   """
   paths = set()
   for pattern in str(input_path).split(','):
@@ -82,17 +79,11 @@ def read_dataset_info(input_path):
   """
   match = _SHARD.fullmatch(shard_paths(input_path)[0])
   sidecar = match and match['prefix'] + SIDECAR
-  if not sidecar or not os.path.exists(sidecar):
-    return None
-  return read_sidecar(sidecar)
+  return read_sidecar(sidecar) if sidecar and os.path.exists(sidecar) else None
 
 
 def read_sidecar(path):
-  """A data set's description, as of `read_dataset_info`, from its file.
-
-  Raises:
-    InputError: naming the file.
-  """
+  """What `read_dataset_info` gives, of a sidecar; InputError if it is none."""
   try:
     info = files.read_json(path)
     rows = [(c['label'], c['id'], c['name']) for c in info['categories']]
@@ -106,11 +97,7 @@ def read_sidecar(path):
 
 
 def check_shards(paths):
-  """Walks the record headers of shards; takes a seek per record.
-
-  Raises:
-    InputError: naming the file that is empty or ends within a record.
-  """
+  """InputError for one that is empty or cut off; takes a seek per record."""
   for path in paths:
     size = os.path.getsize(path)
     at = 0

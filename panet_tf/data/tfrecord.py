@@ -26,7 +26,8 @@ check_shards = shards.check_shards
 
 
 def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
-                 include_masks=True, skip_invalid=False, num_workers=None):
+                 include_masks=True, skip_invalid=False,
+                 num_workers=None) -> Ledger:
   """Converts images and a COCO instances file to TFRecord shards.
 
   The shards `<output_prefix>-00000-of-00032.tfrecord`, ... appear only when
@@ -43,9 +44,6 @@ def convert_coco(image_dir, annotations, output_prefix, num_shards=32,
     skip_invalid: count unusable images and annotations as rejected, where
       otherwise the first one raises.
     num_workers: processes; default one per core.
-
-  Returns:
-    Ledger: what was read, written, and rejected for which reason.
 
   Raises:
     InputError: naming the file, field or id.
@@ -205,10 +203,8 @@ def _examples(path, image_ids):
 def original_id(source_id, image_ids):
   """The image id of a record, by the `image_ids` of the sidecar.
 
-  They are None where source ids, which are text, are the image ids.
-
-  Raises:
-    ValueError or LookupError: a source id that `image_ids` does not have.
+  They are None where source ids, which are text, are the image ids. ValueError
+  or LookupError for a source id that they do not have.
   """
   if image_ids is not None:
     return image_ids[int(source_id) - 1]

@@ -33,11 +33,7 @@ Example = _example_class()
 
 
 def serialize(features):
-  """Bytes of a tf.train.Example, the same for the same features.
-
-  Args:
-    features: name -> list of bytes, list of int, or float32 array.
-  """
+  """A tf.train.Example of {name: list of bytes or int, or float32 array}."""
   example = Example()
   for name, values in features.items():
     feature = example.features.feature[name]
@@ -70,11 +66,7 @@ def frame(record):
 
 
 def records(path):
-  """Yields the records of a shard.
-
-  Raises:
-    InputError: the shard cannot be read, or is cut off or damaged.
-  """
+  """Yields the records of a shard; InputError where it is cut or damaged."""
   try:
     with open(path, 'rb') as f:
       size = os.fstat(f.fileno()).st_size

@@ -27,16 +27,10 @@ def class_color(label: int, shade: int = 0):
 
 
 def instance_colors(boxes, labels):
-  """Takes the shades of each class in turn, but none of a touching neighbour.
+  """N RGB colours of objects with boxes [N, 4], yxyx, and labels [N] int.
 
-  What is found of other classes changes nothing.
-
-  Args:
-    boxes: [N, 4], yxyx.
-    labels: [N] int.
-
-  Returns:
-    List of N RGB colours.
+  Takes the shades of each class in turn, but none of a touching neighbour. What
+  is found of other classes changes nothing.
   """
   low, high = boxes[:, :2] - _NEAR, boxes[:, 2:] + _NEAR
   shades = np.zeros(len(boxes), int)

@@ -18,16 +18,16 @@ def font_for(size: tuple[int, int]) -> ImageFont.FreeTypeFont:
   return ImageFont.load_default(max(11, round(max(size) / 95)))  # pyright: ignore[reportReturnType] - scalable, as it is asked for a size
 
 
-def draw_labels(pen, objects, size, font):
+def draw_labels(pen, objects, size):
   """A label for each object, or a legend if that would hide too much.
 
   Args:
-    pen: ImageDraw of the picture.
+    pen: ImageDraw of a picture whose (width, height) is `size`.
     objects: list of {'text', 'name', 'label', 'color', 'box'}, the box yxyx in
       pixels of the picture; the first ones choose their place first.
-    size: (width, height) of the picture.
-    font: of the labels.
+    size: of the picture.
   """
+  font = font_for(size)
   height = sum(font.getmetrics()) + 2
   widths = [round(pen.textlength(item['text'], font=font)) + 6
             for item in objects]
@@ -44,7 +44,10 @@ def draw_labels(pen, objects, size, font):
         np.arange(len(places)), _covered(places, boxes).round(1),
         _covered(places, taken)])[0]]
     taken = np.append(taken, [place], axis=0)
-    _draw_text(pen, place.tolist(), item['text'], font, item['color'])
+    x1, y1, x2, y2 = place.tolist()
+    pen.rectangle([x1, y1, x2 - 1, y2 - 1], fill=item['color'] + (230,))
+    pen.text((x1 + 3, y1 + 1), item['text'], font=font,
+             fill=colors.text_color(item['color']))
 
 
 def _places(box, width, height, size):
@@ -69,12 +72,6 @@ def _covered(places, others):
   high = np.minimum(places[:, None, 2:], others[:, 2:])
   areas = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
   return areas / np.ptp(places.reshape(-1, 2, 2), axis=1).prod(axis=1)
-
-
-def _draw_text(pen, place, text, font, color):
-  x1, y1, x2, y2 = place
-  pen.rectangle([x1, y1, x2 - 1, y2 - 1], fill=color + (230,))
-  pen.text((x1 + 3, y1 + 1), text, font=font, fill=colors.text_color(color))
 
 
 def _draw_legend(pen, objects, font):

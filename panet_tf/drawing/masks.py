@@ -10,15 +10,15 @@ _STRIPE = 8  # pixels from one stripe of a hatching to the next
 
 
 def draw_mask(canvas, corner, crop, zoom, color, contour, hatched=False):
-  """Tints a mask's pixels and draws its contour inside of it.
+  """Tints a mask's pixels and draws its contour inside of it, in RGB.
 
   Args:
     canvas: [zoom * H, zoom * W, 3] uint8, changed in place.
     corner: y and x of the window's first pixel in the image.
     crop: [h, w] bool, the mask in its window.
     zoom: int, pixels of the canvas per pixel of the image.
-    color: RGB of the tint.
-    contour: RGB of the contour.
+    color: of the tint.
+    contour: its color.
     hatched: stripes in place of the tint, as for a crowd.
   """
   if not crop.size:

@@ -92,7 +92,8 @@ def _draw(image, objects, with_scores):
   zoom = 1 if longer > _SMALL else 2 if longer > _SMALL // 2 else 3
   canvas = image.copy() if zoom == 1 else cv2.resize(
       image, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-  for item in sorted(objects, key=_box_area, reverse=True):
+  for item in sorted(objects, reverse=True, key=lambda item: np.prod(
+      item['box'][2:] - item['box'][:2])):
     if item['window']:
       corner, crop = item['window']
       masks_lib.draw_mask(canvas, corner, crop, zoom, item['color'],
@@ -106,13 +107,8 @@ def _draw(image, objects, with_scores):
       dict(item, box=item['box'] * zoom, text=item['name'] + (
           f'  {item["score"]:.2f}' if with_scores else
           ' (crowd)' if item['iscrowd'] else ''))
-      for item in objects], picture.size, labels_lib.font_for(picture.size))
+      for item in objects], picture.size)
   return picture
-
-
-def _box_area(item):
-  y1, x1, y2, x2 = item['box']
-  return (y2 - y1) * (x2 - x1)
 
 
 def _draw_box(pen, box, size, color, opacity):

@@ -1,7 +1,4 @@
-"""COCO results on Cityscapes images: names, masks and what must hold of them.
-
-Shared by the metric and the exporter of a submission.
-"""
+"""COCO results on Cityscapes images: names, masks, what must hold of them."""
 
 import os
 import re

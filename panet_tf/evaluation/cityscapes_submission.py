@@ -16,7 +16,7 @@ _MASKS = 'masks'
 
 
 def write_submission(dataset, results, output_dir, num_workers=None):
-  """Writes `{city}_{sequence}_{frame}_leftImg8bit.txt` and `masks/` of it.
+  """Writes `{city}_{sequence}_{frame}_leftImg8bit.txt` and N `masks/`; gives N.
 
   A mask has one bit per pixel, of palette entry 0 outside and 1 inside (both
   look black); the benchmark takes any value but 0 as inside.
@@ -27,9 +27,6 @@ def write_submission(dataset, results, output_dir, num_workers=None):
     results: of `coco_results.load_results`, with RLE masks.
     output_dir: made if needed; it appears when all is written.
     num_workers: processes; default one per core, where there is work for it.
-
-  Returns:
-    Number of masks written.
 
   Raises:
     InputError: `output_dir` is not empty or cannot be written, or a result is

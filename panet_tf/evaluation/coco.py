@@ -123,7 +123,8 @@ def evaluate_category(truth: coco_instances.Instances,
     dataset.createIndex()
     datasets.append(dataset)
   # Its 'segm' would decode all masks; 'bbox' does those that may match.
-  evaluation = faster_coco_eval.COCOeval_faster(*datasets, 'bbox')
+  evaluation = faster_coco_eval.COCOeval_faster(
+      datasets[0], datasets[1], 'bbox')
   evaluation.params.maxDets = limits
   evaluation.evaluate()
   evaluation.accumulate()

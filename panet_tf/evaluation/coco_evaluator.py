@@ -77,11 +77,9 @@ class CocoEvaluator:
   def update_state(self, groundtruths, predictions):
     """Adds a batch; an image that was seen before is skipped.
 
-    Args:
-      groundtruths: ignored.
-      predictions: dict of tensors, or of tuples of one tensor per replica:
-        source_id [B], image_info [B, 4, 2], whose first row is the image's
-        size, and of `PANetModel.detect`.
+    Predictions are a dict of tensors, or of tuples of one tensor per replica:
+    source_id [B], image_info [B, 4, 2], whose first row is the image's size,
+    and of `PANetModel.detect`.
 
     Raises:
       InputError: an image or a label that the ground truth does not have.
@@ -109,15 +107,7 @@ class CocoEvaluator:
     return self._places[str(text)]
 
   def add_image(self, source_id, found):
-    """Adds one image's detections, in its own pixels.
-
-    Args:
-      source_id: as `update_state`.
-      found: Detections.
-
-    Raises:
-      InputError: an image or a label that the ground truth does not have.
-    """
+    """Adds one image's Detections, in its own pixels, as `update_state`."""
     place = self._place(source_id)
     known = self._images[place]
     found.check_labels(known['id'], self._category_ids)
@@ -183,9 +173,8 @@ class CocoEvaluator:
   def merge(self, states):
     """Adds other workers' detections; an image that was seen is skipped.
 
-    Args:
-      states: iterable of [S] uint8, what `state` gave in workers with the same
-        ground truth. This worker's own among them does no harm.
+    States, [S] uint8, are of workers with the same ground truth. This worker's
+    own among them does no harm.
     """
     for state in states:
       for place, size, boxes, scores, labels, counts in json.loads(

@@ -44,7 +44,7 @@ def images_of(ground_truth):
       key=lambda image: (isinstance(image['id'], str), image['id']))}
 
 
-def from_items(items, noun, ground_truth, include_mask):
+def from_items(items, noun, ground_truth, include_mask) -> Instances:
   """COCO annotations or COCO results, whatever they miss derived.
 
   Args:
@@ -53,9 +53,6 @@ def from_items(items, noun, ground_truth, include_mask):
     noun: 'annotation' or 'result'.
     ground_truth: dict, COCO instances.
     include_mask: bool, whether every item needs a mask.
-
-  Returns:
-    Instances.
 
   Raises:
     InputError: an item of an unknown image or category, without a segmentation

@@ -29,8 +29,7 @@ def evaluate_predictions(predictions_path, annotations_path, output_dir,
       instead, of all results, which must have masks.
 
   Returns:
-    {'box': {'AP': ..}, 'mask': {'AP': ..}} as `coco.coco_metrics` gives it, or
-    what `cityscapes.cityscapes_metrics` gives.
+    What `coco.coco_metrics` or `cityscapes.cityscapes_metrics` gives.
 
   Raises:
     InputError: a file is missing or malformed, the two do not match,

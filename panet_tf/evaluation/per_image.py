@@ -78,7 +78,8 @@ def image_scores(ground_truth, results,
       np.split(order, np.cumsum(np.bincount(
           instances.images, minlength=len(images)))[:-1])
       for instances, order in zip((truth, found), orders, strict=True)]
-  return {image: _image_score(truth, found, *own, of_masks, score_threshold)
+  return {image: _image_score(truth, found, *own, of_masks=of_masks,
+                              score_threshold=score_threshold)
           for image, *own in zip(images, *places, strict=True)}
 
 
@@ -103,9 +104,9 @@ def _image_score(truth, found, truths, detections, of_masks, score_threshold):
       twice += 1
     else:
       false += 1
-  aps = [_average_precision(
-      matches[(labels == label) & ~_in_crowd(matches, crowd)] >= 0,
-      np.count_nonzero(wanted[~crowd] == label))
+  in_crowd = (matches >= 0) & np.append(crowd, False)[matches]
+  aps = [_average_precision(matches[(labels == label) & ~in_crowd] >= 0,
+                            np.count_nonzero(wanted[~crowd] == label))
          for label in np.unique(wanted[~crowd])]
   return ImageScore(float(np.mean(aps)) if aps else None,
                     int(np.sum(~crowd)), false, int(np.sum(missed)), wrong,
@@ -142,10 +143,6 @@ def _matches(ious, crowd):
       matches[detection] = best
       free[best] = crowd[best]
   return matches
-
-
-def _in_crowd(matches, crowd):
-  return (matches >= 0) & np.append(crowd, False)[matches]
 
 
 def _average_precision(hits, num_truths):

@@ -147,14 +147,11 @@ class Detections:
 
     Args:
       image_id: int or str.
-      category_ids: of the data set, of label 1, 2, and so on.
+      category_ids: of label 1, 2, and so on; InputError for one without.
 
     Returns:
       {'image_id', 'category_id', 'bbox': xywh pixels to 3 digits, 'score' to 6
       digits} of each, and with masks 'segmentation', an RLE.
-
-    Raises:
-      InputError: a label without a category.
     """
     self.check_labels(image_id, category_ids)
     y1, x1, y2, x2 = self.boxes.astype(np.float64).T

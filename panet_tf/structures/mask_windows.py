@@ -129,11 +129,7 @@ class MaskWindows(masks.Masks):
 
 
 def of_images(pixels: Any) -> MaskWindows:
-  """Masks as large as the image, [N, height, width], cut to what is set.
-
-  Raises:
-    ValueError: pixels of another shape.
-  """
+  """Masks [N, height, width], as large as the image, cut to what is set."""
   pixels = np.asarray(pixels).astype(bool, copy=False)
   if pixels.ndim != 3:
     raise ValueError(f'masks are {pixels.shape}, not [N, height, width]')

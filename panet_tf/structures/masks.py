@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 class Masks(abc.ABC):
-  """N masks of one image.
-
-  Its forms are `box_masks.BoxMasks`, `mask_windows.MaskWindows` and
-  `rle_masks.RleMasks`.
+  """N masks of one image: as BoxMasks, MaskWindows or RleMasks.
 
   Attributes:
     image_size: height and width of the image, pixels.
@@ -51,11 +48,7 @@ class Masks(abc.ABC):
 
 
 def common_size(parts: Sequence[Any]) -> tuple[int, int]:
-  """The image size of parts that are to be joined.
-
-  Raises:
-    ValueError: there is no part, or they are of several sizes.
-  """
+  """The image size of parts to be joined; ValueError unless they have one."""
   sizes = {part.image_size for part in parts}
   if len(sizes) != 1:
     raise ValueError(f'parts are of images of {sorted(sizes)}; they must be of '

@@ -44,9 +44,7 @@ def paste_mask(mask, box, height, width, threshold=0.5):
 
 
 def encode_masks(masks, boxes, height, width, threshold=0.5):
-  """Run-length encodes `paste_mask` of each mask, without the canvases.
-
-  Args are its, of N masks [N, M, M] and boxes [N, 4].
+  """`paste_mask` of masks [N, M, M] and boxes [N, 4], without the canvases.
 
   Returns:
     N COCO RLEs: {'size': [height, width], 'counts': compressed, a str}.

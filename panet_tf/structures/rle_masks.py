@@ -23,11 +23,7 @@ class RleMasks(masks.Masks):
   @classmethod
   def from_rles(cls, rles: Sequence[Mapping[str, Any]],
                 image_size: tuple[int, int]) -> Self:
-    """Of RLEs {'size', 'counts'}, counts compressed, str or bytes.
-
-    Raises:
-      ValueError: one is of an image of another size.
-    """
+    """Of compressed RLEs, str or bytes; ValueError for one of another size."""
     for rle in rles:
       if tuple(rle['size']) != tuple(image_size):
         raise ValueError(f'mask is of an image of {list(rle["size"])}; it must '

@@ -31,9 +31,7 @@ class NetworkInput:
     """The same with what a person asked for, None for what stays.
 
     A size is text, 'HEIGHT,WIDTH', and excludes the edges, in pixels.
-
-    Raises:
-      InputError: naming the option.
+    InputError names the option that is wrong.
     """
     edges = {'short_edge': short_edge, 'long_edge': long_edge}
     edges = {name: edge for name, edge in edges.items() if edge is not None}

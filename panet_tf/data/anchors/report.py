@@ -92,11 +92,7 @@ class FittedAnchors:
     return '\n'.join([*lines, '', self.verdict()])
 
   def write(self, path):
-    """Writes the YAML for --config_file, whole or not at all.
-
-    Raises:
-      InputError: naming the path, if it cannot be written.
-    """
+    """Writes the YAML for --config_file, whole, or raises InputError."""
     if os.path.realpath(path) == os.path.realpath(self.annotations):
       raise errors.InputError(f'{path}: would overwrite the annotations; '
                               '--output should name another file')

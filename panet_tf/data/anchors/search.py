@@ -30,8 +30,7 @@ _MOST = 10  # Scales, and ratios: bounds the time of the search.
 def of_experiment(params):
   """(Anchors, NetworkInput) of what `configs.experiments.read` gave.
 
-  Raises:
-    InputError: naming the field of anchors or canvases that is odd.
+  InputError names a field of anchors or canvases that is odd.
   """
   anchor = params.task.model.anchor
   parser = params.task.validation_data.parser
@@ -60,7 +59,7 @@ def cluster(values, number):
 
 
 def fit(boxes, num_scales, num_ratios, default):
-  """The anchors with the highest mean of `measures` that a search finds.
+  """The Anchors of the highest mean of `measures` found, in three digits.
 
   Args:
     boxes: [4, N] yxyx, network-input pixels.
@@ -68,9 +67,6 @@ def fit(boxes, num_scales, num_ratios, default):
     num_ratios: number of aspect ratios.
     default: Anchors where one more search starts, if they are as many; what
       is found is then no worse.
-
-  Returns:
-    Anchors, values of three digits.
 
   Raises:
     InputError: the boxes have fewer aspect ratios to tell apart.
@@ -126,7 +122,7 @@ def _climb(score, point):
 
 
 def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
-                default=None, network_input=None) -> report.FittedAnchors:
+                default=None, network_input=None):
   """Fits anchors to the boxes of a COCO instances file.
 
   Args:
@@ -136,6 +132,9 @@ def fit_dataset(annotations, num_scales=None, num_ratios=None, *,
     default: Anchors to compare with; None is Model Garden's.
     network_input: NetworkInput, the scale at which boxes are measured; None is
       the paper's.
+
+  Returns:
+    report.FittedAnchors.
 
   Raises:
     InputError: naming the option, or the file and the field or id.

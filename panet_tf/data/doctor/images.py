@@ -34,11 +34,8 @@ class File:
 def check(images, segmentations, image_dir=None, num_workers=None):
   """Checks the images that are left; those without a usable size may stay.
 
-  Args:
-    images: their Table, ids and file names checked.
-    segmentations: {image id: segmentations of its annotations}.
-    image_dir: folder of the files; None leaves the files alone.
-    num_workers: processes; default one per core.
+  Ids and file names in their Table are checked; segmentations are {image id:
+  those of its annotations}. Files are left alone without their folder.
   """
   files = _probed(images, image_dir, num_workers) if image_dir else {}
   for position, entry in list(images.alive()):

@@ -28,18 +28,14 @@ def write(path, dataset, tables):
 
   What is no table of the dictionary that was read stays as it is.
 
-  Returns:
-    {name of a table: number of entries written}.
-
   Raises:
     InputError: they cannot be written.
   """
-  counts = {}
   files.make_folder(os.path.dirname(path) or '.')
   try:
     with files.written_whole(path) as temporary:
       with open(temporary, 'w', encoding='utf-8') as f:
-        f.writelines(_text(dataset, tables, counts))
+        f.writelines(_text(dataset, tables))
       files.write_text(changes_path(path), (
           json.dumps(line) + '\n' for table in tables.values()
           for line in table.log()))
@@ -47,10 +43,9 @@ def write(path, dataset, tables):
     raise errors.InputError(
         f'{path}: cannot be written: a field beside `images` is nested too '
         'deep') from e
-  return counts
 
 
-def _text(dataset, tables, counts):
+def _text(dataset, tables):
   """Yields JSON entry by entry: the text of all of COCO takes gigabytes."""
   yield '{'
   for i, (key, value) in enumerate(dataset.items()):
@@ -58,10 +53,8 @@ def _text(dataset, tables, counts):
     if key not in tables:
       yield json.dumps(value)
       continue
-    counts[key] = 0
     yield '['
-    for _, entry in tables[key].alive():
-      yield f'{"," if counts[key] else ""}\n{json.dumps(entry)}'
-      counts[key] += 1
+    for number, (_, entry) in enumerate(tables[key].alive()):
+      yield f'{"," if number else ""}\n{json.dumps(entry)}'
     yield ']'
   yield '}\n'

@@ -16,7 +16,7 @@ _BAR = 30
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """Result of a check.
+  """Result of a check: `str()` for people, `as_dict()` for programs.
 
   Attributes:
     path: the file.

@@ -29,7 +29,7 @@ _IMAGE, _TRUTH, _POLYGONS = (
 
 
 def convert_cityscapes(root, output_dir, splits=('train', 'val'),
-                       num_workers=None):
+                       num_workers=None) -> instance_png.Conversion:
   """Writes `<output_dir>/cityscapes_<split>.json`, COCO instances.
 
   Categories are INSTANCE_CLASSES under Cityscapes' own ids, groups are crowds
@@ -42,9 +42,6 @@ def convert_cityscapes(root, output_dir, splits=('train', 'val'),
     output_dir: folder of the JSON files.
     splits: any of 'train', 'val', 'test'.
     num_workers: processes; default one per core.
-
-  Returns:
-    instance_png.Conversion: the paths, and a summary as its text.
 
   Raises:
     InputError: naming the file, the pixel value and what would be right.

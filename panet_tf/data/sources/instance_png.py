@@ -28,9 +28,6 @@ def image_entry(root, file_name):
   """{'file_name', 'height', 'width'} of an image, from its header.
 
   Its pixels stay unread: `tfrecord.convert_coco` finds the damaged ones.
-
-  Raises:
-    InputError: naming the file.
   """
   with _opened(os.path.join(root, file_name), ('PNG', 'JPEG')) as pixels:
     return {'file_name': file_name, 'height': pixels.height,
@@ -41,10 +38,7 @@ def read_frame(root, image, truth, category_of):
   """(image entry, annotations), without ids, of an image and its PNG.
 
   Names are relative to `root`; a `truth` of None has no annotations, and
-  `category_of` is as for `annotations`.
-
-  Raises:
-    InputError: naming the file.
+  `category_of` is as for `annotations`. InputError names the file.
   """
   entry = image_entry(root, image)
   return entry, annotations(
@@ -59,14 +53,11 @@ def annotations(path, image, category_of):
     image: its `image_entry`, whose size it must have.
     category_of: function of a pixel value, gives (category id, iscrowd), or
       None for what is no object; raises ValueError saying what is wrong with a
-      value that should not occur.
+      value that should not occur. An InputError names the file, too.
 
   Returns:
     List of annotations without ids. `segmentation` is compressed RLE, `area`
     its pixels, `bbox` [x, y, width, height] in pixels, as pycocotools has it.
-
-  Raises:
-    InputError: naming the file, and the pixel value.
   """
   ids, found = read_ids(path, image), []
   for value, starts, stops in _runs(ids):
@@ -85,11 +76,7 @@ def annotations(path, image, category_of):
 
 
 def read_ids(path, image):
-  """Pixels of an instance PNG, [height, width] uint16.
-
-  Raises:
-    InputError: naming the file; also for another size than its `image_entry`.
-  """
+  """Pixels [height, width] uint16 of an instance PNG of its image's size."""
   with _opened(path, ('PNG',)) as pixels:
     if not pixels.mode.startswith('I'):  # I;16, or I in older Pillow
       raise errors.InputError(f'{path}: its pixels are of mode {pixels.mode}, '
@@ -121,9 +108,8 @@ def _opened(path, formats):
 def _runs(ids):
   """Where each value stands in `ids` [height, width], read column by column.
 
-  Yields:
-    (value, starts, stops), values ascending; starts and stops are [num_runs],
-    positions in the columns, ascending.
+  Yields (value, starts, stops), values ascending; starts and stops are
+  [num_runs], positions in the columns, ascending.
   """
   columns = ids.ravel(order='F')
   changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
@@ -158,24 +144,17 @@ def images_of(root, pattern, split, splits, folders):
         f'splits: {split!r}, should be of {", ".join(splits)}')
   images = listed(root, pattern)
   if not images:
-    raise errors.InputError(
-        f'{os.path.join(root, os.path.dirname(pattern))}: no image; root should '
-        f'be the folder with {folders}, splits what it holds')
+    folder = os.path.join(root, os.path.dirname(pattern))
+    raise errors.InputError(f'{folder}: no image; root should be the folder '
+                            f'with {folders}, splits what it holds')
   return images
 
 
 def pairs(root, images, truths, found, right):
   """[(root, image, truth)]: names relative to a root.
 
-  Args:
-    root: what names are relative to.
-    images: names.
-    truths: names of those that the images should have.
-    found: names of those that are there.
-    right: what to say of one that is missing.
-
-  Raises:
-    InputError: naming the first that is missing or superfluous.
+  InputError names the first of the truths that is not among those `found`, and
+  says what would be right, or one found that has no image.
   """
   for names, others, lack, advice in (
       (truths, found, 'missing', right),
@@ -199,7 +178,7 @@ class Conversion:
 
 
 def write_splits(function, frames, categories, root, output_prefix,
-                 num_workers=None):
+                 num_workers=None) -> Conversion:
   """Writes `<output_prefix>_<split>.json` for each split.
 
   Args:
@@ -211,9 +190,6 @@ def write_splits(function, frames, categories, root, output_prefix,
     root: folder that the images' file names are relative to.
     output_prefix: path and first part of the files' names.
     num_workers: processes; default one per core.
-
-  Returns:
-    Conversion.
 
   Raises:
     InputError: of `function`, or naming what cannot be written. A file is

@@ -32,7 +32,8 @@ _MOST_LABELS = 256  # In 16 bits beside a number of 8.
 
 
 def convert_mapillary(root, output_dir, version='v1.2',
-                      splits=('training', 'validation'), num_workers=None):
+                      splits=('training', 'validation'),
+                      num_workers=None) -> instance_png.Conversion:
   """Writes `<output_dir>/mapillary_<split>.json`, COCO instances.
 
   Categories are the labels with instances, their ids the label ids of the PNG,
@@ -45,9 +46,6 @@ def convert_mapillary(root, output_dir, version='v1.2',
     version: 'v1.2' or 'v2.0'.
     splits: any of 'training', 'validation', 'testing'.
     num_workers: processes; default one per core.
-
-  Returns:
-    instance_png.Conversion: the paths, and a summary as its text.
 
   Raises:
     InputError: naming the file, the pixel value and what would be right.
