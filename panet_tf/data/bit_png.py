@@ -14,14 +14,10 @@ import numpy as np
 
 
 def encode(pixels, height, width, top=0, left=0):
-  """PNG of an image that is 0 outside of one rectangle.
+  """PNG of an image of so many pixels that is 0 outside of one rectangle.
 
-  Args:
-    pixels: the rectangle, [rows, columns] uint8 of 0 and 1; may be empty.
-    height: of the image, pixels, as the next.
-    width: of the image.
-    top: the rectangle's first row.
-    left: its first column, a multiple of 8.
+  The rectangle, [rows, columns] uint8 of 0 and 1, may be empty; it begins at
+  row `top` and at column `left`, a multiple of 8.
   """
   packed = np.packbits(pixels, axis=1)
   # Each line begins with its filter, 0.

@@ -116,11 +116,9 @@ def parse(serialized):
 
   Returns:
     (COCO image whose `id` is the source id, COCO annotations with `label` and
-    `name` in place of `category_id`, and no ids).
-
-  Raises:
+    `name` in place of `category_id`, and no ids). For another record raises
     image_bytes.IMAGE_ERRORS, AttributeError, Pillow's DecompressionBombError or
-    protobuf's DecodeError where the record is something else.
+    protobuf's DecodeError.
   """
   features = tfrecord_file.parse(serialized)
   height, = map(int, features['image/height'])

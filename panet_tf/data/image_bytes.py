@@ -49,10 +49,8 @@ def encode_image(image_dir, image):
     image: COCO image; `height` and `width` are checked if present.
 
   Returns:
-    (bytes, 'jpeg' or 'png', height, width).
-
-  Raises:
-    InputError: its `reason` names nothing.
+    (bytes, 'jpeg' or 'png', height, width), or InputError, whose `reason` names
+    nothing.
   """
   path = os.path.join(image_dir, image['file_name'])
   where = f'image {image["id"]!r}: {path}'

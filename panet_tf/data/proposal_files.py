@@ -57,12 +57,8 @@ def _of_json(path):
 def record(image_id, height, width, boxes, scores):
   """One image's proposals as the bytes of a .tfrecord file, framed.
 
-  Args:
-    image_id: int or str; written as text.
-    height: of the image, pixels, as the next.
-    width: of the image.
-    boxes: [n, 4] yxyx edges, pixels of the image.
-    scores: [n].
+  The id, int or str, is written as text. Boxes are [n, 4] yxyx edges in pixels
+  of the image, of which there are `height` and `width`; scores [n].
   """
   y1, x1, y2, x2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
   columns = x1 / width, y1 / height, x2 / width, y2 / height

@@ -145,11 +145,9 @@ def _write_sidecar(directory, dataset, options, ledger):
 
 
 def ground_truth_from_shards(input_path):
-  """The COCO instances that the shards were made of, for an evaluator.
+  """The COCO instances that shards were made of, for an evaluator.
 
-  Args:
-    input_path: as for `shard_paths`; shards of this converter or of Model
-      Garden's.
+  They are given as for `shard_paths`, of this converter or of Model Garden's.
 
   Returns:
     {'images', 'annotations', 'categories'} in COCO's form: original image and

@@ -39,8 +39,7 @@ def draw_detections(image, detections, category_names, score_threshold=0.5,
     without it, below a header.
 
   Raises:
-    ValueError: the image is not RGB uint8, or the detections are of an image
-      of another size.
+    ValueError: the image is not RGB uint8, or detections are of another size.
   """
   found = _objects(image, detections, category_names, score_threshold)
   right = _draw(image, found, with_scores=True)

@@ -1,7 +1,7 @@
 """Evaluation in several worker processes, each with a part of the images.
 
-Every worker has seen its own shard when its loop ends. They exchange what they
-detected, once, and then all compute the same metrics.
+When its loop ends they exchange what they detected, once, and then all compute
+the same metrics.
 """
 
 import numpy as np

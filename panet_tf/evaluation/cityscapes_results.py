@@ -30,7 +30,7 @@ def results_per_image(dataset, results):
   images = {image['id']: (image, []) for image in dataset['images']}
   frames = {}
   for image, _ in images.values():
-    frame = frame_name(image)
+    _, frame = parsed_name(image)
     other = frames.setdefault(frame, image['id'])
     if other != image['id']:
       raise errors.InputError(
@@ -58,18 +58,14 @@ def results_per_image(dataset, results):
   return list(images.values())
 
 
-def frame_name(image):
-  """'aachen_000000_000019' of a COCO image of Cityscapes."""
-  return _parsed_name(image)[1]
-
-
 def truth_path(root, image):
   """Path of the instance ids of a COCO image."""
-  folder, frame = _parsed_name(image)
+  folder, frame = parsed_name(image)
   return os.path.join(root, 'gtFine', folder, f'{frame}_gtFine_instanceIds.png')
 
 
-def _parsed_name(image):
+def parsed_name(image):
+  """('val/aachen', 'aachen_000000_000019') of a COCO image of Cityscapes."""
   match = _FILE_NAME.fullmatch(image['file_name'])
   if not match:
     raise errors.InputError(

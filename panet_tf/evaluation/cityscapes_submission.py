@@ -44,7 +44,7 @@ def write_submission(dataset, results, output_dir, num_workers=None):
 
 def _write_image(folder, image, results):
   """One image's text file and masks."""
-  frame = cityscapes_results.frame_name(image)
+  _, frame = cityscapes_results.parsed_name(image)
   lines = []
   for number, (index, result) in enumerate(results):
     rle = cityscapes_results.mask_rle(index, result, image)

@@ -103,12 +103,8 @@ def evaluate_category(truth: coco_instances.Instances,
                       iou_type: str, limits: list[int]):
   """COCOeval's {'precision': [T, R, 1, A, 3], 'recall': [T, 1, A, 3]} of one.
 
-  Args:
-    truth: of all categories, as the next.
-    results: same.
-    category: value in their `categories`.
-    iou_type: 'bbox' or 'segm'.
-    limits: three numbers of results per image, ascending.
+  Instances are of all categories; the limits are three numbers of results per
+  image, ascending; the IoU is of 'bbox' or 'segm'.
   """
   places = [np.flatnonzero(instances.categories == category)
             for instances in (truth, results)]

@@ -1,7 +1,6 @@
-"""From a predictions file and its annotations to COCO's tables.
+"""From a predictions file and its annotations to the tables of section 4.
 
-The two tables are PANet's: mask AP and box AP, overall, at IoU 0.5 and 0.75, by
-object size (section 4).
+These are mask AP and box AP, overall, at IoU 0.5 and 0.75, by object size.
 """
 
 import os

@@ -118,12 +118,10 @@ def _ious(found, detections, truth, truths, crowd, of_masks):
   if not detections.size or not truths.size:
     return np.zeros([detections.size, truths.size])
 
-  def shapes(instances, places) -> Any:
-    return ([instances.rles[place] for place in places] if of_masks
-            else instances.boxes[places])
-
-  return mask_utils.iou(shapes(found, detections), shapes(truth, truths),
-                        crowd.astype(np.uint8))
+  shapes: Any = [
+      [own.rles[place] for place in places] if of_masks else own.boxes[places]
+      for own, places in ((found, detections), (truth, truths))]
+  return mask_utils.iou(shapes[0], shapes[1], crowd.astype(np.uint8))
 
 
 def _matches(ious, crowd):

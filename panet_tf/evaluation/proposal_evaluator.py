@@ -21,12 +21,8 @@ def average_recall(truth, results, limits=LIMITS):
   """Mean over IoU 0.5:0.95 of the share of objects with a proposal of theirs.
 
   A proposal is matched with one object at most, the best-scored first, as
-  `COCOeval` does with useCats = 0. Crowds are no objects.
-
-  Args:
-    truth: Instances, as `results`.
-    results: proposals.
-    limits: three ascending numbers of them per image.
+  `COCOeval` does with useCats = 0. Crowds are no objects. Both are Instances;
+  the limits are three ascending numbers of proposals per image.
 
   Returns:
     {'AR_100', 'AR_300', 'AR_1000', 'ARs_1000', 'ARm_1000', 'ARl_1000'}, by

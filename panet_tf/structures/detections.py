@@ -22,8 +22,6 @@ _COLUMNS = {'boxes': (4,), 'scores': (), 'labels': (), 'iscrowd': ()}
 class Detections:
   """N objects of one image, mostly best score first.
 
-  `len` counts them; a slice, [N] bool or [K] int chooses some.
-
   Attributes:
     boxes: [N, 4] float, yxyx edges in pixels of the image.
     scores: [N] float.
@@ -79,8 +77,7 @@ class Detections:
       legacy_masks: of masks in the frames of boxes, see `BoxMasks`.
 
     Raises:
-      KeyError: an array is missing.
-      ValueError: arrays do not fit each other.
+      KeyError, ValueError: an array is missing, or does not fit the others.
     """
     count = outputs.get('num_detections')
     kept = slice(None if count is None else int(count))
@@ -109,9 +106,8 @@ class Detections:
   def concatenate(cls, parts: Sequence[Self]) -> Self:
     """All of several, in their order; their masks become windows.
 
-    Raises:
-      ValueError: no part, parts of images of several sizes, or only some with
-        masks or iscrowd.
+    ValueError for no part, parts of images of several sizes, or only some with
+    masks or iscrowd.
     """
     size, joined = masks_lib.common_size(parts), {}
     for name in (*_COLUMNS, 'masks'):

@@ -25,8 +25,8 @@ def paste_mask(mask, box, height, width, threshold=0.5):
   Args:
     mask: [M, M] float, probabilities in the frame of the box; NaN is 0.
     box: [4], yxyx, original-image pixels, edges (pixel p covers [p, p + 1]).
-    height: int, of the image.
-    width: int, of the image.
+    height: int, of the image, as the next.
+    width: int.
     threshold: float, the least probability that counts as inside.
 
   Returns:
@@ -65,7 +65,7 @@ def encode_runs(starts, ends, owner, num_masks, height, width):
     starts: [R] int, first pixel of each run, counted down the columns.
     ends: [R] int, the first pixel after it.
     owner: [R] int, its mask, ascending; the runs of a mask in order.
-    num_masks: int.
+    num_masks: int, also of those without a run.
     height: int, of the image, as the next.
     width: int.
   """

@@ -19,10 +19,7 @@ def runs(counts: str) -> np.ndarray:
 
   Each run is groups of 5 bits, low ones first, as character 48 + bits, bit 5
   set when more follow, bit 4 of the last one the sign; from the fourth run on
-  it is the difference to the run two before.
-
-  Raises:
-    ValueError: some other string.
+  it is the difference to the run two before. ValueError for any other string.
   """
   groups = np.frombuffer(counts.encode('utf-8'), np.uint8).astype(np.int64) - 48
   if not groups.size or groups.min() < 0 or groups.max() > 63:
@@ -44,11 +41,10 @@ def byte_columns(rle: Mapping[str, Any]) -> tuple[int, np.ndarray]:
   """The part of a mask that holds its ones, in whole bytes of eight columns.
 
   Decoding all of it takes most of a conversion's time where objects are small.
-  Counts are a compressed string or bytes.
 
   Returns:
-    (first column, [height, columns] uint8 of 0 and 1); the first column is a
-    multiple of 8, the last one the object's.
+    (first column, [height, columns] uint8 of 0 and 1) of compressed counts, str
+    or bytes; the first column is a multiple of 8, the last one the object's.
   """
   height, counts = rle['size'][0], rle['counts']
   ends = np.cumsum(

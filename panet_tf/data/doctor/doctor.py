@@ -16,6 +16,7 @@ from panet_tf.data.doctor import images as images_lib
 from panet_tf.data.doctor import masks as masks_lib
 from panet_tf.data.doctor import output
 from panet_tf.data.doctor import report
+from panet_tf.data.doctor import summary
 from panet_tf.data.doctor import table as table_lib
 
 _NAMES = ('images', 'annotations', 'categories')
@@ -57,9 +58,12 @@ def check(annotations, image_dir=None, fix_path=None,
   written = fix_path is not None and not unfit
   if written:
     output.write(fix_path, dataset, tables)
-  return report.Report.of(
-      annotations, image_dir, tables, ledger, unfit,
-      fix_path if written else None)
+  return report.Report(
+      annotations, image_dir, report.findings(tables.values()), ledger,
+      summary.summarize(*([entry for _, entry in table.alive()]
+                          for table in tables.values())),
+      unfit, fix_path if written else None,
+      sum(len(list(table.log())) for table in tables.values()))
 
 
 def _unfit(dataset, ledger):

@@ -49,8 +49,7 @@ def check_texts(table, field):
 def check_ids(table):
   """Gives every entry an id of its own, or rejects it.
 
-  Returns:
-    Whether all ids were numbers in strings, and are numbers now.
+  Returns whether all ids were numbers in strings, and are numbers now.
   """
   unusable = set()
   for position, entry in table.alive():

@@ -26,10 +26,8 @@ def check_path(path, annotations):
 def write(path, dataset, tables):
   """Writes the list of changes and, as the last thing, the repaired file.
 
-  What is no table of the dictionary that was read stays as it is.
-
-  Raises:
-    InputError: they cannot be written.
+  What is no table of the dictionary that was read stays as it is. InputError
+  where they cannot be written.
   """
   files.make_folder(os.path.dirname(path) or '.')
   try:

@@ -4,7 +4,6 @@ import dataclasses
 import textwrap
 
 from panet_tf.data.doctor import output
-from panet_tf.data.doctor import summary as summary_lib
 from panet_tf.data.doctor import table as table_lib
 
 _SEVERITIES = ('error', 'warning', 'note')
@@ -41,16 +40,6 @@ class Report:
   unfit: str
   fixed: str | None
   num_changes: int
-
-  @classmethod
-  def of(cls, path, image_dir, tables, ledger, unfit, fixed):
-    """Report of checked tables."""
-    return cls(
-        path, image_dir, _findings(tables.values()), ledger,
-        summary_lib.summarize(
-            *([entry for _, entry in tables[name].alive()]
-              for name in ('images', 'annotations', 'categories'))),
-        unfit, fixed, sum(len(list(t.log())) for t in tables.values()))
 
   @property
   def has_errors(self):
@@ -107,7 +96,7 @@ class Report:
     return '\n'.join(lines)
 
 
-def _findings(tables):
+def findings(tables):
   """Findings of all tables, by severity, then as KINDS has them."""
   result = []
   for kind, (severity, meaning) in table_lib.KINDS.items():

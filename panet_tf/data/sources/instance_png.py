@@ -181,6 +181,8 @@ def write_splits(function, frames, categories, root, output_prefix,
                  num_workers=None) -> Conversion:
   """Writes `<output_prefix>_<split>.json` for each split.
 
+  A file is written whole or not at all; InputError names what cannot be.
+
   Args:
     function: found by name in a module without TensorFlow; of the arguments of
       a frame gives (image entry, annotations), without ids.
@@ -190,10 +192,6 @@ def write_splits(function, frames, categories, root, output_prefix,
     root: folder that the images' file names are relative to.
     output_prefix: path and first part of the files' names.
     num_workers: processes; default one per core.
-
-  Raises:
-    InputError: of `function`, or naming what cannot be written. A file is
-      written whole or not at all.
   """
   done = Conversion()
   for split, arguments in frames.items():

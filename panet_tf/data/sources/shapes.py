@@ -87,9 +87,8 @@ def scene(rng, size):
   """Draws one scene of so many pixels in height and width.
 
   Returns:
-    image: [size, size, 3], uint8, RGB.
-    labels: list of 1..len(SHAPES).
-    masks: list of [size, size] bool, the visible pixels, disjoint.
+    image [size, size, 3] uint8 RGB, list of labels 1..len(SHAPES), and list of
+    masks [size, size] bool, the visible pixels, disjoint.
   """
   ground = rng.uniform(40, 215, 3)
   image = _textured(rng, ground, size, amplitude=rng.uniform(8, 28))
