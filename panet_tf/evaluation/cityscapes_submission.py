@@ -16,10 +16,10 @@ _MASKS = 'masks'
 
 
 def write_submission(dataset, results, output_dir, num_workers=None):
-  """Writes `{city}_{sequence}_{frame}_leftImg8bit.txt` and N `masks/`; gives N.
+  """Writes `{city}_{sequence}_{frame}_leftImg8bit.txt` and `masks/` of it.
 
-  A mask has one bit per pixel, of palette entry 0 outside and 1 inside (both
-  look black); the benchmark takes any value but 0 as inside.
+  Returns their number. A mask has one bit per pixel, of palette entry 0 outside
+  and 1 inside (both look black); the benchmark takes any value but 0 as inside.
 
   Args:
     dataset: dict, COCO instances of the Cityscapes converter; each of its
