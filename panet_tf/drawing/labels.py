@@ -44,10 +44,7 @@ def draw_labels(pen, objects, size):
         np.arange(len(places)), _covered(places, boxes).round(1),
         _covered(places, taken)])[0]]
     taken = np.append(taken, [place], axis=0)
-    x1, y1, x2, y2 = place.tolist()
-    pen.rectangle([x1, y1, x2 - 1, y2 - 1], fill=item['color'] + (230,))
-    pen.text((x1 + 3, y1 + 1), item['text'], font=font,
-             fill=colors.text_color(item['color']))
+    _draw_text(pen, place.tolist(), item['text'], font, item['color'])
 
 
 def _places(box, width, height, size):
@@ -72,6 +69,12 @@ def _covered(places, others):
   high = np.minimum(places[:, None, 2:], others[:, 2:])
   areas = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
   return areas / np.ptp(places.reshape(-1, 2, 2), axis=1).prod(axis=1)
+
+
+def _draw_text(pen, place, text, font, color):
+  x1, y1, x2, y2 = place
+  pen.rectangle([x1, y1, x2 - 1, y2 - 1], fill=color + (230,))
+  pen.text((x1 + 3, y1 + 1), text, font=font, fill=colors.text_color(color))
 
 
 def _draw_legend(pen, objects, font):
