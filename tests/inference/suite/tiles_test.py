@@ -29,13 +29,14 @@ class _Painted(detector_lib.Detector):
     scores = np.float32([0.5 + i % 4 / 10 for i in ids])
     ids = ids[np.argsort(-scores, kind='stable')]
     masks = number == ids[:, np.newaxis, np.newaxis]
-    masks = mask_windows.of_images(masks)
-    windows = masks.windows()
-    classes = [image[mask][0, 2] for mask in masks.pixels]
+    windows = mask_windows.of_images(masks)
+    whole = mask_windows.MaskWindows(
+        np.zeros([len(masks), 2]), list(masks), image.shape[:2])
+    classes = [image[mask][0, 2] for mask in masks]
     return detections.Detections(
         windows.bounds().astype(np.float32), -np.sort(-scores),
         np.array(classes, np.int32), image.shape[:2],
-        {'windows': windows, 'images': masks, 'boxes': None}[self.kind])
+        {'windows': windows, 'images': whole, 'boxes': None}[self.kind])
 
 
 def _paint(image, number, centre, axes, angle=0):
