@@ -8,11 +8,7 @@ from panet_tf.structures import detections
 
 
 class Predictor(detector.Detector):
-  """Runs a checkpoint on images of any size.
-
-  Attributes:
-    categories: {'label', 'id', 'name'} of each class, in order of label.
-  """
+  """Runs a checkpoint on images of any size."""
 
   def __init__(self, run: runs.Run):
     """Builds the model of a run, and restores it.

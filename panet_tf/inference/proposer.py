@@ -12,12 +12,20 @@ from panet_tf.structures import detections
 class Proposer:
   """An RPN, alone or of a whole model, on images of any size."""
 
-  def __init__(self, run: runs.Run):
+  def __init__(self, model: str, num_proposals: int,
+               overrides: overrides_lib.Overrides):
     """Loads a model that training wrote.
 
     Args:
-      run: of the RPN, as for `panet propose`.
+      model: folder of a training, or one checkpoint in it.
+      num_proposals: of an image, at most.
+      overrides: of the configuration of the model.
+
+    Raises:
+      InputError: there is no such checkpoint, or it has no RPN.
     """
+    run = runs.Run.read(model, overrides, 'propose')
+    run.params = resolve.proposing(run.params, num_proposals)
     self._model = run.build_model()
     self._prepare = tf.function(run.parser.predict_image, input_signature=[
         tf.TensorSpec([None, None, 3], tf.uint8)])
@@ -39,20 +47,3 @@ class Proposer:
     return detections.Detections(
         boxes[present], scores[present], np.ones(present.sum(), np.int32),
         (height, width))
-
-
-def open_proposer(model: str, num_proposals: int,
-                  overrides: overrides_lib.Overrides) -> Proposer:
-  """The proposer of a checkpoint.
-
-  Args:
-    model: folder of a training, or one checkpoint in it.
-    num_proposals: of an image, at most.
-    overrides: of the configuration of the model.
-
-  Raises:
-    InputError: there is no such checkpoint, or it has no RPN.
-  """
-  run = runs.Run.read(model, overrides, 'propose')
-  run.params = resolve.proposing(run.params, num_proposals)
-  return Proposer(run)

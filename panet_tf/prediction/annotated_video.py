@@ -46,15 +46,11 @@ class AnnotatedVideo:
     return self
 
   def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
-    """Draws the next frame.
+    """Draws the next frame, [H, W, 3] uint8, RGB.
 
-    Args:
-      pixels: [H, W, 3] uint8, RGB.
-      results: of COCO, of this frame: all that a run that goes on has of the
-        frames before, which must look the same.
-
-    Raises:
-      InputError: the video cannot be written, or a mask is not of this frame.
+    COCO results of it are all that a run that goes on has of the frames before,
+    which must look the same. InputError if the video cannot be written, or a
+    mask is not of this frame.
     """
     picture = pictures.draw_detections(
         pixels, self._detections(results, *pixels.shape[:2]), self._names,

@@ -29,10 +29,8 @@ def image_paths(images: str | Sequence[str], flag: str = '--images',
     videos: whether folders give their videos, too.
 
   Returns:
-    In order of `images`, those of a folder or glob in order of name.
-
-  Raises:
-    InputError: if one of them matches none.
+    In order of `images`, those of a folder or glob in order of name; InputError
+    if one of them matches none.
   """
   found = {}
   for pattern in [images] if isinstance(images, str) else images:

@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from panet_tf import errors
 from panet_tf import files
 from panet_tf.data import coco_json
 from panet_tf.data import segmentation
@@ -29,29 +28,25 @@ def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
     annotations: of the image, COCO instances.
     height: of the image, pixels.
     width: of the image, pixels.
-    labels: of each category id.
+    labels: of each category id that the model knows.
 
   Returns:
     Detections with scores of 1, iscrowd and, if any has a segmentation, masks.
-    What lies outside of the image is left out.
+    What lies outside of the image or has no label is left out.
 
   Raises:
-    InputError: a category without a label, a malformed segmentation or box.
+    InputError: a malformed segmentation or box.
   """
   rows, rles = [], []
   for annotation in annotations:
-    if annotation['category_id'] not in labels:
-      raise errors.InputError(
-          f'annotation {annotation.get("id")!r}: category_id '
-          f'{annotation["category_id"]!r} is none of the model\'s, which are '
-          f'{sorted(labels)!r:.80}')
+    label = labels.get(annotation['category_id'])
+    if label is None:
+      continue
     rle = coco_json.annotation_mask_rle(annotation, height, width)
     box = coco_json.annotation_box(annotation, rle, height, width)
-    if box is None:
-      continue
-    rows.append((box, labels[annotation['category_id']],
-                 bool(annotation.get('iscrowd'))))
-    rles.append(rle)
+    if box is not None:
+      rows.append((box, label, bool(annotation.get('iscrowd'))))
+      rles.append(rle)
   x, y, w, h = np.array([row[0] for row in rows]).reshape(-1, 4).T
   masks = rle_masks.RleMasks.from_rles(
       [rle or segmentation.polygons_rle([], height, width) for rle in rles],
@@ -65,20 +60,15 @@ def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
 
 def draw(image: np.ndarray, found: Detections, names: Mapping[int, str],
          score_threshold: float, path: str, truth: Detections | None = None):
-  """Draws detections into a PNG file, written whole or not at all.
-
-  An image whose longer edge is beyond 4096 pixels is drawn reduced to that.
+  """Draws detections into a PNG file; InputError if it cannot be written.
 
   Args:
-    image: [H, W, 3] uint8, RGB.
+    image: [H, W, 3] uint8, RGB; beyond an edge of 4096 pixels it is reduced.
     found: of the image.
     names: of the labels in `found`.
     score_threshold: detections below it are not drawn.
-    path: of the file.
+    path: of the file, written whole or not at all.
     truth: of `ground_truth`, to be drawn to the left of the detections.
-
-  Raises:
-    InputError: the file cannot be written.
   """
   edge = max(image.shape[:2])
   if edge > _LONGEST_EDGE:

@@ -28,15 +28,10 @@ Record = dict[str, Any]
 
 
 def identity(paths: Sequence[str]) -> list[list[Any]]:
-  """What tells a file or model from the one that lay there before.
+  """What tells files and models from those that lay there before.
 
-  Args:
-    paths: files, or whatever `open_model` opens: files, folders, and
-      checkpoints without .index.
-
-  Returns:
-    Path, bytes and time of change of the files that each one means, of a model
-    those that a new one replaces.
+  Of each file that `paths` mean, of whatever `open_model` opens those that a
+  new one replaces: its path, bytes and time of change.
   """
   found = []
   for path in map(os.path.abspath, paths):
@@ -62,13 +57,9 @@ class PartialResults:
   def __init__(self, path: str, run: dict[str, Any]):
     """Opens the file of a run, or begins it.
 
-    Args:
-      path: of the file.
-      run: whatever shapes results, of types that JSON knows, by the name that
-        a person knows; it must be the same when the run goes on.
-
-    Raises:
-      InputError: the file is of another run, or cannot be written.
+    `run` has whatever shapes results, of types that JSON knows, by the name
+    that a person knows. InputError if the file is of another, or cannot be
+    written.
     """
     self.path, self.num_images, self._ended = path, 0, set()
     header = {'format': _FORMAT, **{
@@ -134,14 +125,10 @@ class PartialResults:
     self._file.flush()
 
   def append(self, chunk: Sequence[Record]):
-    """Writes the results of a chunk.
+    """Writes the results of a chunk; InputError if they cannot be written.
 
-    Args:
-      chunk: {'image_id', 'results' or 'error'} of each image, or {'video'}, the
-        name of a video that has ended.
-
-    Raises:
-      InputError: they cannot be written.
+    They are {'image_id', 'results' or 'error'} of each image, or {'video'}, the
+    name of a video that has ended.
     """
     with self._writing():
       self._write({**record, _LAST: record is chunk[-1]} for record in chunk)
@@ -163,8 +150,7 @@ class PartialResults:
   def finish(self, path: str) -> int:
     """Writes all results as one JSON list, deletes the file, and counts them.
 
-    Raises:
-      InputError: `path` cannot be written.
+    InputError if `path` cannot be written.
     """
     count = 0
     with files.written_whole(path) as temporary:

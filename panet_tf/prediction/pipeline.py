@@ -51,8 +51,7 @@ class PredictionRun:
       partial: where results go, and those of an earlier run are.
       pictures: path of an image or video -> where it is drawn to.
       progress: counts images.
-      truth: id, height and width of an image -> its ground truth, or None, see
-        `outputs.draw`.
+      truth: id, height and width of an image -> what `outputs.draw` takes.
       score_threshold: least score that is drawn.
       batch_size: images that the detector gets at a time.
       num_ahead: images that are decoded ahead of it.
@@ -60,9 +59,8 @@ class PredictionRun:
     """
     self.num_predicted = self.num_stored = self.num_failed = 0
     self._detector, self._partial = detector, partial
-    self._pictures, self._progress = pictures, progress
+    self._pictures, self._progress, self._truth = pictures, progress, truth
     self._score_threshold, self._strict = score_threshold, strict
-    self._truth = truth
     self._batch_size, self._num_ahead = batch_size, num_ahead
     self._names = {c['label']: c['name'] for c in detector.categories}
     self._category_ids = [c['id'] for c in detector.categories]
@@ -86,14 +84,11 @@ class PredictionRun:
     Raises:
       InputError: one fails, if strict; or a file cannot be written.
     """
-    chunks = list(frames_lib.chunks(images, self._batch_size))
-    done = 0
-    while done < len(chunks) and self._stored(
-        [image_id for _, image_id in chunks[done]]):
-      done += 1
+    new = itertools.dropwhile(
+        lambda chunk: self._stored([image_id for _, image_id in chunk]),
+        frames_lib.chunks(images, self._batch_size))
     read = frames_lib.read_images(
-        itertools.chain.from_iterable(chunks[done:]), self._readers,
-        self._num_ahead)
+        itertools.chain.from_iterable(new), self._readers, self._num_ahead)
     for chunk in frames_lib.chunks(read, self._batch_size):
       self._predict(chunk, self._drawers, self._draw_image)
     self._store(0)
@@ -129,8 +124,7 @@ class PredictionRun:
     self._append([{'video': name}])
 
   def _stored(self, image_ids=None):
-    """The next chunk of an earlier run; checks whose it is, if that is known.
-    """
+    """The next chunk of an earlier run, which must be of these images."""
     chunk = self._partial.stored()
     if chunk is None:
       return None
@@ -214,4 +208,3 @@ def _draw_frame(video, frame, unused_found, record):
     video.add_lost()
   else:
     video.add(frame.pixels, record.get('results', ()))
-

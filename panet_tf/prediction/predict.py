@@ -38,8 +38,7 @@ def predict(models: str | Sequence[str],
   it had never stopped. An image that fails is one line on stderr.
 
   Args:
-    models: checkpoint, SavedModel, .tflite or .onnx; several checkpoints are
-      an ensemble.
+    models: see `open_model.open_model`.
     images: folders, globs or files of images and videos, one or several.
     output_dir: gets NAME.png per image, NAME.mp4 per video, index.html with
       all pictures, and predictions.json: COCO results with the dataset's
@@ -53,8 +52,7 @@ def predict(models: str | Sequence[str],
       0 also writes no index.html.
     batch_size: images, or tiles of one, that the model gets at a time. Each so
       many of a folder belong together, whatever fails and when the run stops.
-    tile: side of the tiles, pixels, that a larger image is cut into; 0 shows
-      the model whole images.
+    tile: side of the tiles of a larger image, pixels; 0 takes whole images.
     overlap: of neighbouring tiles, pixels; None is an eighth of `tile`.
     strict: stop at the first image that fails.
 
@@ -88,7 +86,12 @@ def predict(models: str | Sequence[str],
         truth=_truth(annotations, coco['annotations'], detector.categories),
         score_threshold=score_threshold, batch_size=1 if tile else batch_size,
         num_ahead=1 if tile else 2 * batch_size + 2, strict=strict) as run:
-      _go(run, paths, ids)
+      for is_video, group in itertools.groupby(paths, image_files.is_video):
+        if is_video:
+          for path in group:
+            run.video(path)
+        else:
+          run.images([(path, ids[path]) for path in group])
     seconds = time.monotonic() - began
     count = partial.finish(os.path.join(output_dir, image_files.PREDICTIONS))
   if drawn:
@@ -103,9 +106,6 @@ def predict(models: str | Sequence[str],
 def _open(models, overrides, batch_size, tile,
           overlap) -> detector_lib.Detector:
   """The model, or ensemble, on whole images or on tiles."""
-  if batch_size < 1:
-    raise errors.InputError(
-        f'--batch_size is {batch_size}; it must be 1 or more')
   if overlap is not None and not tile:
     raise errors.InputError('--overlap goes with --tile')
   detector = open_model.open_model(models, overrides)
@@ -113,16 +113,6 @@ def _open(models, overrides, batch_size, tile,
     return detector
   return tiles.TiledDetector(
       detector, tile, tile // 8 if overlap is None else overlap, batch_size)
-
-
-def _go(run, paths, ids):
-  """All images and videos, in their order."""
-  for is_video, group in itertools.groupby(paths, image_files.is_video):
-    if is_video:
-      for path in group:
-        run.video(path)
-    else:
-      run.images([(path, ids[path]) for path in group])
 
 
 def _identity(models, overrides, annotations, **rest):
@@ -164,14 +154,12 @@ def _report(run, count, output_dir, seconds):
 def _truth(path, annotations, categories):
   """Function from an image's id, height and width to what `outputs.draw` takes.
 
-  It gives None if there are no annotations at all, but ids. Categories that the
-  model does not know are left out.
+  It gives None if there are no annotations at all, but ids.
   """
   labels = {category['id']: category['label'] for category in categories}
   of_image = collections.defaultdict(list)
   for annotation in annotations:
-    if annotation['category_id'] in labels:
-      of_image[annotation['image_id']].append(annotation)
+    of_image[annotation['image_id']].append(annotation)
 
   def truth(image_id, height, width):
     if not annotations:

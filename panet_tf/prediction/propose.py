@@ -24,8 +24,6 @@ from panet_tf.prediction import image_files
 from panet_tf.structures import detections
 
 _READ_AHEAD = 4  # Images.
-
-
 _Found = tuple[Any, detections.Detections]  # Image id, and its proposals.
 
 
@@ -67,10 +65,12 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
     from panet_tf.dataloaders import shard_images
     total, pixels = None, shard_images.images(paths, _READ_AHEAD)
   else:
-    ids = _ids(images, annotations)
+    coco = coco_json.read(annotations)['images'] if annotations else ()
+    ids = image_files.image_ids(
+        image_files.image_paths(images), annotations, coco)
     total, pixels = len(ids), _of_files(ids)
   from panet_tf.inference import proposer
-  rpn = proposer.open_proposer(model, num_proposals, overrides)
+  rpn = proposer.Proposer(model, num_proposals, overrides)
   files.make_folder(os.path.dirname(output) or '.')
   began, numbers = time.monotonic(), []
 
@@ -88,12 +88,6 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
   seconds = max(time.monotonic() - began, 1e-9)
   print(f'{sum(numbers)} proposals of {len(numbers)} images: {output} '
         f'({len(numbers) / seconds:.1f} images/s)')
-
-
-def _ids(images: Sequence[str], annotations: str) -> dict[str, Any]:
-  paths = image_files.image_paths(images)
-  coco = coco_json.read(annotations)['images'] if annotations else ()
-  return image_files.image_ids(paths, annotations, coco)
 
 
 def _of_files(ids: dict[str, Any]) -> Iterator[Any]:

@@ -42,14 +42,9 @@ class ExportModule(tf.Module):
   """A trained model between the network's input and its detections."""
 
   def __init__(self, run: runs.Run, formulation: str = formulations.SAVED):
-    """Builds the model and restores it.
+    """Restores the model, of a formulation as in `build_model`.
 
-    Args:
-      run: its checkpoint and configuration.
-      formulation: see `build_model`.
-
-    Raises:
-      InputError: the checkpoint does not fit.
+    InputError if the checkpoint does not fit.
     """
     super().__init__(name='panet')
     self.parser = run.parser
@@ -118,12 +113,10 @@ class ExportModule(tf.Module):
     if self._skips_empty_rows:  # Costs as many masks as the fullest image has.
       most = tf.maximum(tf.reduce_max(tf.concat([count, [1]], 0)), 1)
       boxes, labels = boxes[:, :most], labels[:, :most]
-    masks = tf.sigmoid(self.model.segment(
-        features, boxes, labels))
+    masks = tf.sigmoid(self.model.segment(features, boxes, labels))
     valid = tf.range(num_rows)[:tf.shape(masks)[1]] < count[:, tf.newaxis]
     masks *= tf.cast(valid, tf.float32)[:, :, tf.newaxis, tf.newaxis]
     if self._skips_empty_rows:
-      masks = tf.pad(
-          masks, [[0, 0], [0, num_rows - most], [0, 0], [0, 0]])
+      masks = tf.pad(masks, [[0, 0], [0, num_rows - most], [0, 0], [0, 0]])
     return tf.ensure_shape(
         masks, [None, num_rows, masks.shape[2], masks.shape[3]])

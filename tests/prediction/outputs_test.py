@@ -52,14 +52,18 @@ def test_boxes_alone_have_no_masks_and_no_annotations_are_fine():
   assert none.boxes.shape == (0, 4)
 
 
-@pytest.mark.parametrize('annotation, message', [
-    ({'id': 5, 'category_id': 8, 'bbox': [1, 1, 9, 9]},
-     r'annotation 5: category_id 8 is none .*\[7, 9\]'),
-    ({'id': 6, 'category_id': 7, 'segmentation': [[1, 2, 3]]},
-     'annotation 6: `segmentation` polygon should be pairs')])
-def test_what_cannot_be_drawn_is_named(annotation, message):
-  with pytest.raises(errors.InputError, match=message):
-    outputs.ground_truth([annotation], 60, 80, _LABELS)
+def test_a_category_that_the_model_does_not_know_is_left_out():
+  truth = outputs.ground_truth([
+      {'id': 5, 'category_id': 8, 'bbox': [1, 1, 9, 9]},
+      {'id': 6, 'category_id': 9, 'bbox': [2, 2, 9, 9]}], 60, 80, _LABELS)
+  assert truth.labels.tolist() == [2]
+
+
+def test_what_cannot_be_drawn_is_named():
+  with pytest.raises(errors.InputError, match='annotation 6: `segmentation` '
+                     'polygon should be pairs'):
+    outputs.ground_truth([{'id': 6, 'category_id': 7,
+                           'segmentation': [[1, 2, 3]]}], 60, 80, _LABELS)
 
 
 @pytest.mark.parametrize('with_truth', [False, True])

@@ -35,7 +35,6 @@ from panet_tf.structures import detections
 
 Detections = detections.Detections
 _Place = tuple[int, int]  # Number of the image and of its copy.
-_View = views_lib.View
 
 
 class Ensemble(detector.Detector):
@@ -104,7 +103,7 @@ class Ensemble(detector.Detector):
     return [self._finished(number, *found[number], sources, masks)
             for number in range(len(images))]
 
-  def _views(self, images) -> dict[_Place, list[_View]]:
+  def _views(self, images) -> dict[_Place, list[views_lib.View]]:
     """Each copy of each image, as each member sees it."""
     views = {}
     for number, image in enumerate(images):

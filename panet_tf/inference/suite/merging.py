@@ -1,7 +1,4 @@
-"""One set of detections out of several copies' and models'.
-
-Section 4.2 merges what four scales, flips and seven models say of an image.
-"""
+"""One set of detections out of several copies' and models' (section 4.2)."""
 
 from collections.abc import Sequence
 

@@ -48,10 +48,9 @@ class Features:
 def prepare(canvas: tuple[int, int],
             pixels: image_scaling.Pixels = image_scaling.DEFAULT_PIXELS
            ) -> Callable[..., Any]:
-  """Image [H, W, 3] uint8 and its scale to a network input on a canvas.
+  """A function of an image [H, W, 3] uint8 and its scale.
 
-  The result is a function that gives [1, *canvas, 3] float32 and image_info
-  [1, 4, 2] float32.
+  It gives the network input [1, *canvas, 3] and image_info [1, 4, 2], float32.
   """
 
   @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8),
@@ -102,7 +101,6 @@ class Stages:
 
   Each canvas is traced once. Every float32 number is the one that the model
   computes when it runs as a whole.
-
   """
 
   def __init__(self, model: panet_model.PANetModel,
@@ -177,7 +175,6 @@ class Stages:
         maps, self._model.boxes.to_network_ends(boxes, im_info), classes))
 
   def _classified(self, maps, rois, im_info):
-    logits, deltas = self._model.classify(
-        maps, rois)
+    logits, deltas = self._model.classify(maps, rois)
     return self._generator.decode(
         deltas, logits, rois, im_info, portable_generators.BOX_WEIGHTS)

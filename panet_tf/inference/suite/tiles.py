@@ -42,7 +42,7 @@ class TiledDetector(detector_lib.Detector):
       batch_size: tiles at a time.
 
     Raises:
-      InputError: a number out of range.
+      InputError: `tile` or `overlap` is out of range.
     """
     if tile < 1:
       raise errors.InputError(f'--tile is {tile}; it must be 1 or more')
@@ -50,9 +50,6 @@ class TiledDetector(detector_lib.Detector):
       raise errors.InputError(
           f'--overlap is {overlap}; it must be 0 to {tile // 2}, half of '
           f'--tile {tile}')
-    if batch_size < 1:
-      raise errors.InputError(
-          f'--batch_size is {batch_size}; it must be 1 or more')
     self.categories = detector.categories
     self._detector, self._tile = detector, tile
     self._overlap, self._batch_size = overlap, batch_size
@@ -78,12 +75,12 @@ class TiledDetector(detector_lib.Detector):
 def tile_boxes(height: int, width: int, tile: int, overlap: int) -> np.ndarray:
   """Tiles that cover an image, all of one size.
 
-  They are `tile - overlap` apart, the last of a row or column less: where that
-  is a multiple of the network's coarsest stride, what it finds in the overlaps
-  agrees best.
+  They are `tile - overlap` apart, the last of a row or column less: what is
+  found in the overlaps agrees best where that is a multiple of the network's
+  coarsest stride.
 
   Args:
-    height: of the image.
+    height: of the image, pixels, as the next three.
     width: of the image.
     tile: height and width of a tile; the image's own where that is less.
     overlap: the least that neighbours share, up to tile / 2.

@@ -81,10 +81,10 @@ def views(options: inference_config.Inference, image_size: tuple[int, int],
     scale = _scale(image_size, rule, scale, options.long_edge)
     size = _scaled(image_size, scale)
     own = _scaled(image_size, rule.scale(*image_size))
-    canvas = (rule.canvas
-              if np.array_equal(size, own) and not rule.pad_to
-              else (_canvas_edge(size[0], rule.pad_to),
-                    _canvas_edge(size[1], rule.pad_to)))
+    canvas = rule.canvas
+    if rule.pad_to or not np.array_equal(size, own):
+      height, width = (_canvas_edge(edge, rule.pad_to) for edge in size)
+      canvas = height, width
     # As `image_scaling.resize_to_canvas` says it, in float32.
     made.append(View(image_size, scale, canvas, False,
                      tuple(rule.factors(image_size, scale))))
@@ -108,7 +108,7 @@ def _scaled(image_size, scale):
   return np.maximum(np.round(np.float32(image_size) * scale), 1)
 
 
-def _canvas_edge(edge, pad_to=0):
+def _canvas_edge(edge, pad_to):
   """A multiple of the coarsest stride, 64; of 128 from 1024 on.
 
   Every canvas is traced once: coarser steps make fewer of them.

@@ -1,8 +1,8 @@
 """Many detections of one object become one: suppression and votes.
 
-Test-time suites (PANet 4.2: several scales, flips, several models) find each
-object many times over. What the detections of one object agree on is better
-than the best of them. NumPy only: candidates are few, and their number varies.
+Test-time suites (PANet 4.2) find each object many times over. What its
+detections agree on is better than the best of them. NumPy only: candidates are
+few, and their number varies.
 
 Boxes are [N, 4], yxyx edges in pixels of the image, so that an IoU has no + 1;
 a box without area overlaps nothing. Nothing crosses from class to class.
@@ -15,8 +15,6 @@ import dataclasses
 import numpy as np
 from scipy import special
 
-from panet_tf.configs import checks
-from panet_tf.configs import inference as inference_config
 from panet_tf.structures import detections
 
 Detections = detections.Detections
@@ -24,17 +22,15 @@ Detections = detections.Detections
 
 def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Areas that boxes [A, 4] share with others [B, 4]: [A, B] float64."""
-  low_y, low_x, high_y, high_x = _edges(boxes).T[..., np.newaxis]
-  y1, x1, y2, x2 = _edges(others).T
-  tall = np.minimum(high_y, y2) - np.maximum(low_y, y1)
-  wide = np.minimum(high_x, x2) - np.maximum(low_x, x1)
-  return np.maximum(tall, 0) * np.maximum(wide, 0)
+  boxes, others = _edges(boxes)[:, np.newaxis], _edges(others)
+  return _products(np.minimum(boxes[..., 2:], others[:, 2:])
+                   - np.maximum(boxes[..., :2], others[:, :2]))
 
 
 def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   """IoU of boxes [A, 4] with others [B, 4]: [A, B] float64, 0 if empty."""
   shared = intersections(boxes, others)
-  union = _areas(boxes)[:, np.newaxis] + _areas(others) - shared
+  union = areas(_edges(boxes))[:, np.newaxis] + areas(_edges(others)) - shared
   return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
@@ -75,7 +71,7 @@ def soft_nms(found: Detections, *, method: str = 'linear',
 
   Args:
     found: N detections; of equal scores the first is the better.
-    method: of inference_config.SOFT_NMS_METHODS.
+    method: of `configs.inference.SOFT_NMS_METHODS`.
     iou_threshold: of 'linear'.
     sigma: of 'gaussian'.
     score_threshold: a box is dropped once its score is below.
@@ -83,11 +79,7 @@ def soft_nms(found: Detections, *, method: str = 'linear',
   Returns:
     [K] int64, the boxes that are kept, and they with their new scores; best
     first, the lower index first of equal ones.
-
-  Raises:
-    ValueError: no such method.
   """
-  checks.one_of('method', method, inference_config.SOFT_NMS_METHODS)
   boxes, final = _edges(found.boxes), np.full(len(found), -np.inf)
   for left in _of_each_class(found.labels):
     decayed = found.scores[left].astype(np.float64)
@@ -127,19 +119,13 @@ def box_voting(found: Detections, voters: Detections, *,
     found: those that non-maximum suppression kept.
     voters: all detections, also the kept ones; scores 0 to 1.
     iou_threshold: least IoU of a voter.
-    scoring: of inference_config.BOX_SCORINGS.
+    scoring: of `configs.inference.BOX_SCORINGS`.
     beta: above 0; quasi_sum takes 0, too.
 
   Returns:
     `found` with new boxes and scores, in their order and dtypes. A box without
     voters, or only with such of score 0, keeps both.
-
-  Raises:
-    ValueError: no such scoring, or a beta that it cannot use.
   """
-  checks.one_of('scoring', scoring, inference_config.BOX_SCORINGS)
-  if not (beta > 0 or beta == 0 and scoring == 'quasi_sum'):
-    raise ValueError(f'beta is {beta}; {scoring} needs one above 0')
   boxes, scores = _edges(found.boxes), found.scores.astype(np.float64)
   for own in _of_each_class(found.labels):
     others = voters[voters.labels == found.labels[own[0]]]
@@ -160,13 +146,10 @@ def box_voting(found: Detections, voters: Detections, *,
 
 
 def tighten(found: Detections) -> Detections:
-  """Detections whose boxes bound their masks, which become windows.
-
-  A box of an empty mask stays.
-  """
+  """Detections whose boxes bound their masks, now windows, unless empty."""
   windows = found.known_masks.windows()
   bounds = windows.bounds()
-  boxes = np.where(_areas(bounds)[:, np.newaxis] > 0, bounds, found.boxes)
+  boxes = np.where(areas(bounds)[:, np.newaxis] > 0, bounds, found.boxes)
   return dataclasses.replace(
       found, boxes=boxes.astype(found.boxes.dtype), masks=windows)
 
@@ -194,9 +177,14 @@ def _as_given(values, like) -> np.ndarray:
   return values.astype(np.result_type(like, np.float32))
 
 
-def _areas(boxes):
-  extent = np.maximum(_edges(boxes)[:, 2:] - _edges(boxes)[:, :2], 0)
-  return extent[:, 0] * extent[:, 1]
+def areas(boxes: np.ndarray) -> np.ndarray:
+  """Areas [N] of boxes [N, 4], 0 of one that ends before it begins."""
+  return _products(boxes[:, 2:] - boxes[:, :2])
+
+
+def _products(extents):
+  tall, wide = np.moveaxis(np.maximum(extents, 0), -1, 0)
+  return tall * wide
 
 
 def _of_each_class(classes) -> Iterator[np.ndarray]:

@@ -19,7 +19,6 @@ from panet_tf.prediction import image_files
 from panet_tf.prediction import outputs
 from panet_tf.serving.client import rest
 from panet_tf.serving.client import wire
-from panet_tf.structures import detections
 
 # What is sent, and the signature that takes it.
 MODES = {'base64': 'image_bytes', 'tensor': 'image_tensor'}
@@ -81,10 +80,13 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
     try:
       data = image_bytes.upright_file(path)  # TensorFlow's decoder turns none.
       image = image_bytes.decode_rgb(data)
-      found = _ask(server, path, image, [data], mode)
-    except errors.InputError as e:
+      found = wire.detections(server.predict(
+          MODES[mode], image[np.newaxis] if mode == 'tensor' else [data]),
+                              *image.shape[:2])
+    except (errors.InputError, wire.RefusedError) as e:
       failed.append(path)
-      tqdm.tqdm.write(f'error: {e}', sys.stderr)
+      where = f'{path}: ' if isinstance(e, wire.RefusedError) else ''
+      tqdm.tqdm.write(f'error: {where}{e}', sys.stderr)
       continue
     except wire.NoServerError as e:
       if len(failed) == number:
@@ -115,13 +117,3 @@ def _names(labels: str) -> dict[int, str]:
         f'--labels {labels}: {e.strerror}; it should be the '
         f'assets/{model_info.FILE} of the export') from e
   return {category['id']: category['name'] for category in info.categories}
-
-
-def _ask(server, path, image, encoded, mode) -> detections.Detections:
-  """Detections of one image; see `wire.detections`."""
-  inputs = image[np.newaxis] if mode == 'tensor' else encoded
-  try:
-    return wire.detections(
-        server.predict(MODES[mode], inputs), *image.shape[:2])
-  except wire.RefusedError as e:
-    raise errors.InputError(f'{path}: {e}') from e

@@ -26,12 +26,7 @@ class GrpcServer:
   def __init__(self, url: str, timeout: float):
     """Opens a channel, which connects at the first request.
 
-    Args:
-      url: host, port and model, or one version, .../versions/1.
-      timeout: of a request, seconds.
-
-    Raises:
-      InputError: another kind of URL.
+    As `client.open_server`; InputError for another kind of URL.
     """
     match = _URL.fullmatch(url)
     if not match:
@@ -47,16 +42,7 @@ class GrpcServer:
 
   def predict(self, signature: str,
               inputs: list[bytes] | np.ndarray) -> dict[str, np.ndarray]:
-    """`wire.OUTPUTS` of a signature, arrays, not checked.
-
-    Args:
-      signature: name.
-      inputs: encoded images, or [B, H, W, 3] uint8.
-
-    Raises:
-      wire.RefusedError: the server does not answer these images.
-      wire.NoServerError: there is no server, or none with this model.
-    """
+    """`wire.OUTPUTS` as arrays; else as `rest.RestServer.predict`."""
     request = predict_pb2.PredictRequest()  # pyright: ignore[reportAttributeAccessIssue] - the module makes its classes at import
     request.model_spec.name = self._name
     request.model_spec.signature_name = signature

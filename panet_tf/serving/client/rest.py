@@ -32,12 +32,7 @@ class RestServer:
   def __init__(self, url: str, timeout: float):
     """Opens no connection yet.
 
-    Args:
-      url: of the model, or of one version, .../versions/1.
-      timeout: of a request, seconds.
-
-    Raises:
-      InputError: another kind of URL.
+    As `client.open_server`; InputError for another kind of URL.
     """
     if not _URL.fullmatch(url):
       raise errors.InputError(

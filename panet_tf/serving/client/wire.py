@@ -35,7 +35,7 @@ def one_line(text: str) -> str:
 
 def detections(outputs: Mapping[str, Any], height: int,
                width: int) -> detections_lib.Detections:
-  """Checks the answer for one image.
+  """Checks the answer for one image of this size, pixels.
 
   Args:
     outputs: name -> array or nested lists, with a batch dimension of 1.
@@ -43,10 +43,8 @@ def detections(outputs: Mapping[str, Any], height: int,
     width: of the image.
 
   Returns:
-    Detections, whose labels are category ids of the data set.
-
-  Raises:
-    RefusedError: anything is missing or has another type or shape.
+    Detections, whose labels are category ids of the data set; RefusedError if
+    anything is missing or has another type or shape.
   """
   boxes = _array(outputs, 'detection_boxes', 'fiu', None, 4)
   rows = len(boxes)
@@ -54,14 +52,14 @@ def detections(outputs: Mapping[str, Any], height: int,
       'detection_boxes': boxes,
       'detection_scores': _array(outputs, 'detection_scores', 'fiu', rows),
       'detection_classes': _array(outputs, 'detection_classes', 'iu', rows),
+      'num_detections': _array(outputs, 'num_detections', 'iu'),
   }
-  count = int(_array(outputs, 'num_detections', 'iu'))
+  count = int(found['num_detections'])
   if not 0 <= count <= rows:
     raise RefusedError(f'num_detections of the answer is {count} of {rows}')
   if 'detection_masks' in outputs:
     found['detection_masks'] = _masks(outputs, rows, height, width)
-  return detections_lib.Detections.from_outputs(
-      dict(found, num_detections=count), (height, width))
+  return detections_lib.Detections.from_outputs(found, (height, width))
 
 
 def _masks(outputs, rows, height, width):

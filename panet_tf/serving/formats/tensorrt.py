@@ -81,10 +81,15 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
     Error: the SavedModel, an option or the installation is unfit. Nothing is
       written then.
   """
-  _check_numbers(precision, min_segment_size, max_images, batch_sizes)
   kind, fixed_batch = _signature(saved_model, signature)
   paths = sorted(filter(os.path.isfile, glob_lib.glob(images)))[:max_images]
   for wrong, message in (
+      (precision not in PRECISIONS,
+       f'--precision is {precision!r}; it must be one of {PRECISIONS}'),
+      (min(min_segment_size, max_images, *batch_sizes) < 1,
+       '--min_segment_size, --max_images and --batch_size must be 1 or more'),
+      (precision == 'INT8' and len(set(batch_sizes)) > 1,
+       '--precision INT8 is calibrated with one --batch_size'),
       (fixed_batch > 0 and set(batch_sizes) != {fixed_batch},
        f'{saved_model} was exported for --batch_size {fixed_batch}'),
       (os.path.lexists(output_dir),
@@ -120,30 +125,16 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
   return found
 
 
-def _check_numbers(precision, min_segment_size, max_images, batch_sizes):
-  """Raises Error for what no SavedModel can be converted with."""
-  if precision not in PRECISIONS:
-    raise Error(f'--precision is {precision!r}; it must be one of {PRECISIONS}')
-  if min(min_segment_size, max_images, *batch_sizes) < 1:
-    raise Error(
-        '--min_segment_size, --max_images and --batch_size must be 1 or more')
-  if precision == 'INT8' and len(set(batch_sizes)) > 1:
-    raise Error('--precision INT8 is calibrated with one --batch_size')
-
-
 def input_fn(paths: Sequence[str], kind: str, batch_sizes: Sequence[int]
             ) -> Callable[[], Iterator[dict[str, tf.Tensor]]]:
   """What the converter calls for inputs, as often as it likes.
 
   Args:
-    paths: image files.
+    paths: image files; Error for one that is none.
     kind: 'image' for uint8 [B, H, W, 3], of images of one size; 'file' for
       [B] encoded ones; 'example' for [B] tf.train.Examples.
     batch_sizes: every image is in a batch of each size B; where images are
       too few for the last one, it repeats some.
-
-  Raises:
-    Error: a file that is no image.
   """
   groups = collections.defaultdict(list)
   for path in paths:
@@ -164,10 +155,8 @@ def input_fn(paths: Sequence[str], kind: str, batch_sizes: Sequence[int]
 def report(saved_model: str, signature: str) -> dict[str, Any]:
   """What became engines and what TensorFlow still runs.
 
-  Returns:
-    engines: {'name', 'parts'} of each: how many ops of each part of the model
-      it runs.
-    in_tensorflow: {part: {op: number}}, without what costs nothing.
+  'engines' has {'name', 'parts'} of each, how many ops of each part of the
+  model it runs; 'in_tensorflow' {part: {op: number}} of what costs time.
   """
   functions = {f.signature.name: f.node_def
                for f in read(saved_model).graph_def.library.function}

@@ -8,7 +8,7 @@ import collections
 from collections.abc import Iterable
 from typing import Any
 
-from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.tools import flatbuffer_utils
 import numpy as np
 import tensorflow as tf
 
@@ -35,8 +35,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     module: the model, of the formulation 'builtin'.
     info: its description.
     path: of the file.
-    quant_type: '' for float32, or 'fp16', 'default' (8-bit weights),
-      'int8_full_fp32_io' (8-bit layers), see `tflite_quantization`.
+    quant_type: '' for float32, or as `tflite_quantization.quantize` has it.
     calibration: images [H, W, 3] uint8, RGB, as the model will see; 8-bit
       layers need some 50 or more.
 
@@ -85,20 +84,11 @@ def op_counts(content: bytes) -> dict[str, int]:
 
   {'CONV_2D': 65, ...}; an op that is not built in is 'CUSTOM name'.
   """
-  model: Any = schema.Model.GetRootAs(content)  # Nothing optional is missing.
-  codes = [model.OperatorCodes(i) for i in range(model.OperatorCodesLength())]
-  graphs = [model.Subgraphs(i) for i in range(model.SubgraphsLength())]
+  model: Any = flatbuffer_utils.convert_bytearray_to_object(content)
+  names: Any = [
+      f'CUSTOM {code.customCode.decode()}' if code.customCode
+      else flatbuffer_utils.opcode_to_name(model, i)
+      for i, code in enumerate(model.operatorCodes)]
   return dict(collections.Counter(
-      _name(codes[graph.Operators(i).OpcodeIndex()])
-      for graph in graphs for i in range(graph.OperatorsLength())
-  ).most_common())
-
-
-def _name(code: Any) -> str:
-  builtin = schema.BuiltinOperator
-  # Files from before 2020 have their number in the other field.
-  number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-  if number == builtin.CUSTOM:
-    return f'CUSTOM {code.CustomCode().decode()}'
-  return next(name for name, value in vars(builtin).items() if value == number)
-
+      names[op.opcodeIndex] for graph in model.subgraphs
+      for op in graph.operators).most_common())

@@ -35,15 +35,7 @@ _DESCRIPTIONS = files.read_json(  # Of inputs and outputs, by name.
 
 
 def add_metadata(model: bytes, info: model_info.ModelInfo) -> bytearray:
-  """A model with an entry TFLITE_METADATA.
-
-  Args:
-    model: content of a .tflite file with one signature.
-    info: its description.
-
-  Returns:
-    The same, with the entry.
-  """
+  """The content of a .tflite file of one signature, with the entry."""
   # Nothing that is optional in any file is missing in a converter's.
   content: Any = flatbuffer_utils.read_model_from_bytearray(model)
   signature = content.signatureDefs[0]
@@ -107,10 +99,8 @@ def _tensor(name: str, info: model_info.ModelInfo) -> dict[int, Any]:
 def _write(builder: flatbuffers.Builder, value: Any) -> int:
   """Writes a value and returns its offset.
 
-  Args:
-    builder: where to.
-    value: text, a vector of numbers, a list of tables, or a table {number of
-      the field: value}, in which an int is a byte.
+  It is text, a vector of numbers, a list of tables, or a table {number of the
+  field: value}, in which an int is a byte.
   """
   if isinstance(value, str):
     return builder.CreateString(value)

@@ -11,6 +11,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 from scipy import optimize
 
+from panet_tf.inference.suite import voting
 from panet_tf.structures import box_masks
 from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
@@ -70,17 +71,11 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     [N, M] float64. Two boxes clipped to less than 0.01 square pixels have 1 if
     they are within 0.05 px of each other.
   """
-  boxes = np.asarray(boxes, np.float64).reshape(-1, 1, 4)
-  others = np.asarray(others, np.float64).reshape(1, -1, 4)
-
-  def area(low, high):
-    return np.maximum(high - low, 0).prod(-1)
-
-  overlap = area(np.maximum(boxes[..., :2], others[..., :2]),
-                 np.minimum(boxes[..., 2:], others[..., 2:]))
-  union = (area(boxes[..., :2], boxes[..., 2:])
-           + area(others[..., :2], others[..., 2:]) - overlap)
-  near = np.abs(boxes - others).max(-1) <= _STILL
+  boxes, others = (
+      np.asarray(x, np.float64).reshape(-1, 4) for x in (boxes, others))
+  overlap = voting.intersections(boxes, others)
+  union = voting.areas(boxes)[:, np.newaxis] + voting.areas(others) - overlap
+  near = np.abs(boxes[:, np.newaxis] - others).max(-1) <= _STILL
   return np.where(union > _SPECK, overlap / np.maximum(union, _SPECK), near)
 
 

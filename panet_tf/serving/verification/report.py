@@ -72,32 +72,28 @@ def write(path: str, *, kind: str, checkpoint: str, experiment: str,
   """Writes the report, whole or not at all.
 
   Args:
-    path: of the JSON file.
+    path: of the JSON file; InputError if it cannot be written.
     kind: key of `verify.TOLERANCES`.
     checkpoint: path; its last part is written, for the report may travel.
     experiment: name.
     canvas: height and width of the network input.
     figures: of `verify.compare`.
     tolerance: what they were checked against.
-    sizes: bytes of each file of the export.
+    sizes: bytes of each file of the export, as of `file_sizes`.
     ops: how often the graph has each op.
     options: of the export.
-    latency: medians in milliseconds, as of `measure_latency`.
+    latency: as of `measure_latency`.
 
   Returns:
     The report. Beside the arguments: the date (UTC), versions of the packages
     that made and ran the export, and peak_rss_mib, of this process so far:
     conversion, both models and all (None where the system does not say).
-
-  Raises:
-    InputError: the file cannot be written.
   """
   report = {
       'kind': kind,
       'checkpoint': os.path.basename(os.path.normpath(checkpoint)),
       'experiment': experiment,
-      'date': datetime.datetime.now(datetime.UTC).isoformat(
-          timespec='seconds'),
+      'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
       'canvas': [int(edge) for edge in canvas],
       'verified': dataclasses.asdict(figures),
       'tolerance': dataclasses.asdict(tolerance),
@@ -149,8 +145,7 @@ def _versions(names):
 
 def _peak_rss_mib():
   try:
-    with open('/proc/self/status', encoding='utf-8',
-              errors='replace') as f:
+    with open('/proc/self/status', encoding='utf-8', errors='replace') as f:
       status = f.read()
   except OSError:
     return None

@@ -156,16 +156,15 @@ def test_categories_are_the_detectors():
       _Painted.categories)
 
 
-@pytest.mark.parametrize('tile, overlap, batch_size, text', [
-    (0, 0, 1, '--tile is 0; it must be 1 or more'),
-    (-5, 0, 1, '--tile is -5'),
-    (64, -1, 1, '--overlap is -1; it must be 0 to 32, half of --tile 64'),
-    (64, 33, 1, '--overlap is 33; it must be 0 to 32'),
-    (1, 1, 1, '--overlap is 1; it must be 0 to 0'),
-    (64, 8, 0, '--batch_size is 0')])
-def test_numbers_out_of_range_are_named(tile, overlap, batch_size, text):
+@pytest.mark.parametrize('tile, overlap, text', [
+    (0, 0, '--tile is 0; it must be 1 or more'),
+    (-5, 0, '--tile is -5'),
+    (64, -1, '--overlap is -1; it must be 0 to 32, half of --tile 64'),
+    (64, 33, '--overlap is 33; it must be 0 to 32'),
+    (1, 1, '--overlap is 1; it must be 0 to 0')])
+def test_numbers_out_of_range_are_named(tile, overlap, text):
   with pytest.raises(errors.InputError, match=text):
-    tiles.TiledDetector(_Painted(), tile, overlap, batch_size)
+    tiles.TiledDetector(_Painted(), tile, overlap)
 
 
 def test_tiles_cover_every_pixel_and_share_what_they_should():

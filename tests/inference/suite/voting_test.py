@@ -235,15 +235,6 @@ def test_sure_and_cold_votes_are_numbers():
   np.testing.assert_allclose(found.scores, [1 / 3])
 
 
-def test_a_wrong_option_names_the_right_ones():
-  with pytest.raises(ValueError, match='identity.*generalized_average'):
-    voting.box_voting(_VOTERS, _VOTERS, scoring='mean')
-  with pytest.raises(ValueError, match='beta is 0'):
-    voting.box_voting(_VOTERS, _VOTERS, scoring='average', beta=0)
-  with pytest.raises(ValueError, match='linear.*gaussian'):
-    voting.soft_nms(_VOTERS, method='hard')
-
-
 def test_tightened_boxes_bound_their_masks():
   masks = np.zeros([3, 6, 8], bool)
   masks[0, 2:4, 5] = masks[0, 1, 3] = True
