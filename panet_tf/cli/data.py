@@ -126,10 +126,9 @@ def _add_check(add):
 def _add_anchors(add):
   add('--annotations', required=True, help='COCO instances JSON')
   add('--output', default='anchors.yaml', help='for --config_file')
-  add('--num_scales', type=int,
-      help='sizes per octave; default: as the default anchors')
-  add('--num_ratios', type=int,
-      help='aspect ratios; default: as the default anchors')
+  default = '; default: as the default anchors'
+  add('--num_scales', type=int, help=f'sizes per octave{default}')
+  add('--num_ratios', type=int, help=f'aspect ratios{default}')
   add('--experiment', default='', help='whose anchors are the default, and '
       'whose evaluation scale boxes are measured at; default: Model '
       "Garden's anchors, edges 800 and 1000")

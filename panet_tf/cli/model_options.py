@@ -33,26 +33,22 @@ def overrides_of(args: argparse.Namespace) -> overrides.Overrides:
 
 def add_model_arguments(parser: argparse.ArgumentParser):
   """Which model, and how images go through it."""
-  parser.add_argument(
-      '--model', '--checkpoint', action='append', default=[], dest='models',
+  add = parser.add_argument
+  add('--model', '--checkpoint', action='append', default=[], dest='models',
       metavar='MODEL',
       help='model_dir of a training or one checkpoint; or a SavedModel (or the '
       'folder of its versions), .tflite or .onnx file of export.py; several '
       'checkpoints, each with its --model, are an ensemble, whose first makes '
       'the proposals')
   add_overrides(parser)
-  parser.add_argument('--batch_size', type=at_least(1), default=1,
-                      help='images, or tiles, that the model gets at a time')
-  parser.add_argument('--tile', type=at_least(0), default=0, metavar='N',
-                      help='cut images larger than N pixels into tiles of N; '
-                      'default: whole images')
-  parser.add_argument('--overlap', type=at_least(0), default=None,
-                      metavar='N',
-                      help='pixels that tiles have in common; default: an '
-                      'eighth of --tile')
-  parser.add_argument('--strict', action='store_true',
-                      help='stop at the first image that fails; otherwise it '
-                      'is reported, and the exit code is 1')
+  add('--batch_size', type=at_least(1), default=1,
+      help='images, or tiles, that the model gets at a time')
+  add('--tile', type=at_least(0), default=0, metavar='N', help='cut images '
+      'larger than N pixels into tiles of N; default: whole images')
+  add('--overlap', type=at_least(0), metavar='N',
+      help='pixels that tiles have in common; default: an eighth of --tile')
+  add('--strict', action='store_true', help='stop at the first image that '
+      'fails; otherwise it is reported, and the exit code is 1')
 
 
 def model_arguments(args: argparse.Namespace) -> dict[str, Any]:

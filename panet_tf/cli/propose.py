@@ -18,21 +18,16 @@ def add_verb(verbs):
       'propose', help='boxes of an RPN, for training and evaluation',
       description='Writes the proposals of an RPN to one file, which models '
       'with `stages: detector` read as `proposals`.')
-  parser.add_argument(
-      '--model', '--checkpoint', required=True,
-      help='model_dir of a training, of panet_rpn or of a whole model, or one '
-      'checkpoint in it')
-  model_options.add_overrides(parser)
-  parser.add_argument('--images', nargs='+', default=[],
-                      help='folders, globs and image files')
-  parser.add_argument('--shards', default='',
-                      help="instead: as in 'data/train-*.tfrecord'")
-  parser.add_argument('--annotations', default='',
-                      help='COCO JSON that gives --images their ids; default: '
-                      'the file name is the id')
-  parser.add_argument('--output', required=True,
-                      help='.tfrecord: a record per image; .json: COCO '
-                      'results, for small data sets')
-  parser.add_argument('--num_proposals', type=int, default=2000,
-                      help='of an image, at most; default: 2000')
   parser.set_defaults(run=_run)
+  add = parser.add_argument
+  add('--model', '--checkpoint', required=True, help='model_dir of a training, '
+      'of panet_rpn or of a whole model, or one checkpoint in it')
+  model_options.add_overrides(parser)
+  add('--images', nargs='+', default=[], help='folders, globs and image files')
+  add('--shards', default='', help="instead: as in 'data/train-*.tfrecord'")
+  add('--annotations', default='', help='COCO JSON that gives --images their '
+      'ids; default: the file name is the id')
+  add('--output', required=True, help='.tfrecord: a record per image; .json: '
+      'COCO results, for small data sets')
+  add('--num_proposals', type=int, default=2000,
+      help='of an image, at most; default: 2000')

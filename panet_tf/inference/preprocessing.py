@@ -60,14 +60,10 @@ class Preprocessing:
         np.array(self.canvas, np.float32) / size))
 
   def __call__(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Prepares one image.
+    """Prepares one image, [H, W, 3] uint8, RGB, not empty.
 
-    Args:
-      image: [H, W, 3] uint8, RGB, not empty.
-
-    Returns:
-      inputs [1, *canvas, 3] float32 and image_info [1, 4, 2] float32: original
-      size, size of the visible part, scale, offset (0).
+    Gives inputs [1, *canvas, 3] float32 and image_info [1, 4, 2] float32:
+    original size, size of the visible part, scale, offset (0).
     """
     size = np.array(image.shape[:2], np.float32)
     scale = self.scale(*image.shape[:2])
@@ -134,14 +130,8 @@ def _edge(name, value):
 def _resize(pixels, axis, length, step) -> np.ndarray:
   """Bilinear with half-pixel centres, float for float what TensorFlow does.
 
-  Args:
-    pixels: [H, W, 3].
-    axis: 0 or 1.
-    length: what H or W becomes.
-    step: from one of these to the next, in pixels of the image.
-
-  Returns:
-    [length, W, 3] or [H, length, 3] float32.
+  Pixels [H, W, 3] become [length, W, 3] (axis 0) or [H, length, 3] float32;
+  from one of these to the next it is a `step`, in pixels of the image.
   """
   size = pixels.shape[axis]
   if length == size and step == 1:

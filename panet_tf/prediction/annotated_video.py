@@ -16,7 +16,7 @@ from panet_tf.structures import detections
 from panet_tf.structures import rle_masks
 
 
-class AnnotatedVideo:
+class AnnotatedVideo(contextlib.AbstractContextManager['AnnotatedVideo']):
   """Frames drawn into an MP4 file; a context manager: whole, or not at all.
 
   OpenCV writes even sides: of an odd one the last row or column is cut.
@@ -41,9 +41,6 @@ class AnnotatedVideo:
     self._writer: cv2.VideoWriter | None = None
     self._picture = np.zeros([0, 0, 3], np.uint8)
     self._lost = self._num_frames = 0
-
-  def __enter__(self) -> 'AnnotatedVideo':
-    return self
 
   def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
     """Draws the next frame, [H, W, 3] uint8, RGB.
@@ -75,9 +72,8 @@ class AnnotatedVideo:
     results = [r for r in results if r['score'] >= self._score_threshold]
     boxes = np.array([r['bbox'] for r in results], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    masks = None
-    if results and 'segmentation' in results[0]:
-      masks = self._masks(results, height, width)
+    masks = (self._masks(results, height, width)
+             if results and 'segmentation' in results[0] else None)
     return detections.Detections(
         boxes[:, [1, 0, 3, 2]],
         np.array([r['score'] for r in results], np.float32),

@@ -71,7 +71,7 @@ def silent_opencv() -> Iterator[None]:
     cv2.utils.logging.setLogLevel(level)
 
 
-class Video:
+class Video(contextlib.AbstractContextManager['Video']):
   """The frames of a video file; a context manager.
 
   Attributes:
@@ -95,9 +95,6 @@ class Video:
     # One thread: a frame is decoded from the one before.
     self._pool = futures.ThreadPoolExecutor(1)
 
-  def __enter__(self) -> 'Video':
-    return self
-
   def __exit__(self, *unused):
     """Ends the thread, and closes the file."""
     self._pool.shutdown(cancel_futures=True)  # Before what it reads from.
@@ -106,10 +103,9 @@ class Video:
   def frames(self, depth: int) -> Iterator[Frame]:
     """Decodes every frame, once, `depth` of them ahead.
 
-    Yields:
-      Frames with ids NAME/000000, NAME/000001, ... One that does not decode
-      among others that do has an error. So has a last one if the file ends
-      clearly before the header says; it stands for all that are missing.
+    Their ids are NAME/000000, NAME/000001, ... One that does not decode among
+    others that do has an error. So has a last one if the file ends clearly
+    before the header says; it stands for all that are missing.
     """
     done = lost = 0
     for pixels in parallel.ahead(

@@ -23,14 +23,14 @@ def image_paths(images: str | Sequence[str], flag: str = '--images',
                 videos: bool = False) -> list[str]:
   """Images of folders, globs and single files, each file once.
 
+  They keep the order of `images`, those of a folder or glob that of their
+  names.
+
   Args:
-    images: folders, globs or files, one or several.
+    images: folders, globs or files, one or several; InputError for one that
+      matches none.
     flag: that they come from, for the message.
     videos: whether folders give their videos, too.
-
-  Returns:
-    In order of `images`, those of a folder or glob in order of name; InputError
-    if one of them matches none.
   """
   found = {}
   for pattern in [images] if isinstance(images, str) else images:
@@ -58,15 +58,10 @@ def _matches(pattern, flag, videos):
 
 def picture_paths(paths: list[str], output_dir: str,
                   others: Iterable[str] = ()) -> dict[str, str]:
-  """Where the picture of each image goes, and what is drawn of each video.
+  """Where the picture of each image or video goes in a folder.
 
   NAME.png, or NAME.jpg.png where that might be another image's, too; of a video
-  NAME.mp4 or NAME.avi.mp4.
-
-  Args:
-    paths: of the images and videos.
-    output_dir: where they go.
-    others: names of files that go there beside PREDICTIONS.
+  NAME.mp4 or NAME.avi.mp4. `others` go there, too, beside PREDICTIONS.
 
   Raises:
     InputError: a file that is written might replace an image, even one that is
@@ -112,7 +107,7 @@ def image_ids(paths: list[str], annotations: str = '',
   """The image id of each path.
 
   Args:
-    paths: of images; a glob may also match some that the JSON does not have.
+    paths: of images.
     annotations: COCO JSON that gives each file name its id, the one with most
       folders in common where several end alike; '' takes the file name as id.
     images: of the COCO JSON.

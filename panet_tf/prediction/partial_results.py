@@ -46,7 +46,7 @@ def identity(paths: Sequence[str]) -> list[list[Any]]:
   return found
 
 
-class PartialResults:
+class PartialResults(contextlib.AbstractContextManager['PartialResults']):
   """The file; a context manager.
 
   Attributes:
@@ -83,9 +83,6 @@ class PartialResults:
         self._ended |= {record.get('video') for record in chunk}
       self._file.truncate(end)
     self._stored = itertools.islice(self._read(), num_chunks)
-
-  def __enter__(self) -> 'PartialResults':
-    return self
 
   def __exit__(self, *unused):
     """Closes the file, which stays."""

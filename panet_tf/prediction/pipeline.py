@@ -30,7 +30,7 @@ _FAILURES = (errors.InputError, OSError)
 _MOST_THREADS = 8  # Each holds an image.
 
 
-class PredictionRun:
+class PredictionRun(contextlib.AbstractContextManager['PredictionRun']):
   """A run over images and videos, in order; a context manager.
 
   Attributes:
@@ -70,9 +70,6 @@ class PredictionRun:
     self._pending = collections.deque()  # Chunks: (futures, already stored).
     self._readers = futures.ThreadPoolExecutor(threads)
     self._drawers = futures.ThreadPoolExecutor(threads)
-
-  def __enter__(self) -> 'PredictionRun':
-    return self
 
   def __exit__(self, *unused):
     for pool in self._readers, self._drawers:

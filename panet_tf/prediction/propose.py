@@ -72,42 +72,34 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
   from panet_tf.inference import proposer
   rpn = proposer.Proposer(model, num_proposals, overrides)
   files.make_folder(os.path.dirname(output) or '.')
-  began, numbers = time.monotonic(), []
+  began, numbers = time.monotonic(), {}
 
   def found(images):
     for image_id, image in images:
+      if str(image_id) in numbers:
+        raise errors.InputError(f'image {image_id!r} is there twice; its '
+                                'proposals could not be told apart')
       one = rpn(image)
-      numbers.append(len(one))
+      numbers[str(image_id)] = len(one)
       yield image_id, one
 
   with files.written_whole(output) as temporary:
     with open(temporary, 'wb') as f, tqdm.tqdm(
         pixels, total=total, unit='image', mininterval=1,
         file=sys.stderr) as progress:
-      writers[ending](f, _once(found(progress)))
+      writers[ending](f, found(progress))
   seconds = max(time.monotonic() - began, 1e-9)
-  print(f'{sum(numbers)} proposals of {len(numbers)} images: {output} '
+  print(f'{sum(numbers.values())} proposals of {len(numbers)} images: {output} '
         f'({len(numbers) / seconds:.1f} images/s)')
 
 
-def _of_files(ids: dict[str, Any]) -> Iterator[Any]:
+def _of_files(ids: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
   """(image id, image [H, W, 3] uint8) of files."""
   with futures.ThreadPoolExecutor(_READ_AHEAD) as pool:
     for frame in frames.read_images(ids.items(), pool, _READ_AHEAD):
       if frame.error:
         raise errors.InputError(frame.error)
       yield frame.image_id, frame.pixels
-
-
-def _once(found: Iterable[_Found]) -> Iterator[_Found]:
-  """The same; InputError for the second image of an id."""
-  seen = set()
-  for image_id, one in found:
-    if str(image_id) in seen:
-      raise errors.InputError(f'image {image_id!r} is there twice; its '
-                              'proposals could not be told apart')
-    seen.add(str(image_id))
-    yield image_id, one
 
 
 def _write_records(f: BinaryIO, found: Iterable[_Found]):

@@ -39,11 +39,10 @@ def for_verification(pattern: str, shards_pattern: str
         'an export is verified on real images: --verify_images must be a '
         f'folder or glob of some, for there are no validation shards at '
         f'{shards_pattern!r} (--verify=false exports unproven)')
-  records = itertools.islice(itertools.chain.from_iterable(
-      map(tfrecord_file.records, shards.shard_paths(shards_pattern))),
-                             NUM_VERIFY_IMAGES)
+  records = itertools.chain.from_iterable(
+      map(tfrecord_file.records, shards.shard_paths(shards_pattern)))
   found = []
-  for record in records:
+  for record in itertools.islice(records, NUM_VERIFY_IMAGES):
     fields = tfrecord_file.parse(record)
     name = fields.get('image/source_id', [b'?'])[0]
     found.append((name.decode(errors='replace'),

@@ -25,16 +25,13 @@ def build_model(config, formulation: str = formulations.SAVED
     formulation: 'saved', or 'builtin' for TFLite, see `ops.formulations`.
   """
   parts = dict(factory.build_panet(config).get_config())
-  for name in ('roi_aligner', 'mask_roi_aligner'):
-    if parts[name] is not None:
-      parts[name] = type(parts[name])(**dict(
-          parts[name].get_config(), formulation=formulation))
-  parts.update(
-      roi_generator=portable_generators.PortableROIGenerator(
-          **dict(parts['roi_generator'].get_config(), formulation=formulation)),
-      detection_generator=portable_generators.PortableDetectionGenerator(
-          **dict(parts['detection_generator'].get_config(),
-                 formulation=formulation)))
+  portable = {
+      'roi_generator': portable_generators.PortableROIGenerator,
+      'detection_generator': portable_generators.PortableDetectionGenerator}
+  for name in ('roi_aligner', 'mask_roi_aligner', *portable):
+    if (part := parts[name]) is not None:
+      parts[name] = portable.get(name, type(part))(
+          **dict(part.get_config(), formulation=formulation))
   return panet_model.PANetModel(**parts)
 
 
@@ -82,9 +79,8 @@ class ExportModule(tf.Module):
         'detection_boxes_normalized': boxes / tf.tile(
             image_info[:, 0:1], [1, 1, 2]),
         'detection_scores': found['detection_scores'],
-        'detection_classes': tf.where(
-            valid, tf.gather(
-                self._category_ids, found['detection_classes']), 0),
+        'detection_classes': tf.where(valid, tf.gather(
+            self._category_ids, found['detection_classes']), 0),
         'num_detections': count,
     }
     if 'detection_masks' in found:

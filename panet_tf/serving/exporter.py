@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import shutil
 import tempfile
 from typing import Any
 
@@ -28,8 +27,7 @@ REPORT = 'export_report.json'
 
 def export(checkpoint_path: str, export_dir: str,
            options: export_options.Options,
-           overrides: overrides_lib.Overrides = overrides_lib.NONE
-          ) -> str:
+           overrides: overrides_lib.Overrides = overrides_lib.NONE) -> str:
   """Exports a checkpoint, whole and verified, or not at all.
 
   Args:
@@ -41,10 +39,8 @@ def export(checkpoint_path: str, export_dir: str,
     overrides: of the configuration of the checkpoint.
 
   Returns:
-    Path of the model in export_dir.
-
-  Raises:
-    InputError: a mistake in an argument, or an export that is not the model.
+    Path of the model in export_dir. InputError for a mistake in an argument, or
+    an export that is not the model.
   """
   options.check()
   if not export_dir or os.path.lexists(export_dir) and (
@@ -84,23 +80,22 @@ def export(checkpoint_path: str, export_dir: str,
     name = os.path.basename(written.path)
     print(f'built: {name}', flush=True)
     if options.verify:
-      _verify(predictor.Predictor(run), written, images, folder,
-              run.checkpoint, overrides.experiment, options)
+      _verify(run, written, images, folder, overrides.experiment, options)
     _move(folder, export_dir)
   return os.path.join(export_dir, name)
 
 
-def _verify(reference, written, images, folder, checkpoint, experiment,
-            options):
+def _verify(run, written, images, folder, experiment, options):
   names, pixels = zip(*images, strict=True)
+  reference = predictor.Predictor(run)
   exported: Any = open_model.open_model(written.path)
   tolerance = verify.TOLERANCES[written.kind]
   figures = verify.compare(
       reference, exported, pixels, tolerance, names=names)
   verify.check(figures, tolerance, written.kind)
   print(report.summary(report.write(
-      os.path.join(folder, REPORT), kind=written.kind, checkpoint=checkpoint,
-      experiment=experiment or 'of params.yaml',
+      os.path.join(folder, REPORT), kind=written.kind,
+      checkpoint=run.checkpoint, experiment=experiment or 'of params.yaml',
       canvas=exported.info.preprocessing.canvas, figures=figures,
       tolerance=tolerance, sizes=report.file_sizes(folder), ops=written.ops,
       options=dataclasses.asdict(options),
@@ -126,12 +121,11 @@ def _scratch(export_dir):
   parent = export_dir if inside else os.path.dirname(export_dir)
   with _writing(export_dir):
     os.makedirs(parent, exist_ok=True)
-    folder = tempfile.mkdtemp('.tmp', 'export.', parent)
-  try:
+    scratch = tempfile.TemporaryDirectory(
+        '.tmp', 'export.', parent, ignore_cleanup_errors=True)
+  with scratch as folder:
     os.chmod(folder, 0o755)  # A server runs as another user.
     yield folder
-  finally:
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move(folder, export_dir):

@@ -56,28 +56,24 @@ class Ensemble(detector.Detector):
         masks that are to be voted on, or a checkpoint does not fit.
     """
     members_lib.check(members)
-    self._members, base = list(members), members[0].task
+    self._members, base = members, members[0].task
     self._rules = [preprocessing.Preprocessing.of_parser(member.parser)
                    for member in members]
     self._options = base.inference
     self.categories = members[0].categories
     self._legacy_masks = base.model.legacy_boxes
-    self._thresholds = {
-        'iou_threshold': base.model.detection_generator.nms_iou_threshold,
-        'score_threshold':
-            base.model.detection_generator.pre_nms_score_threshold}
-    self._max_detections = base.model.detection_generator.max_num_detections
+    generator = base.model.detection_generator
+    self._thresholds = {'iou_threshold': generator.nms_iou_threshold,
+                        'score_threshold': generator.pre_nms_score_threshold}
+    self._max_detections = generator.max_num_detections
     self._suppression = stages_lib.Suppression(base.model)
-    self._loaded = {}
-    if not self._options.one_model_at_a_time:
-      self._loaded = {
-          number: stages_lib.Stages.from_run(member)
-          for number, member in enumerate(members)}
+    self._loaded = [] if self._options.one_model_at_a_time else [
+        stages_lib.Stages.from_run(member) for member in members]
 
   @contextlib.contextmanager
   def _opened(self, number: int) -> Iterator[stages_lib.Stages]:
     """A member's stages; its memory is free again afterwards, if asked for."""
-    if number in self._loaded:
+    if self._loaded:
       yield self._loaded[number]
       return
     stages = stages_lib.Stages.from_run(self._members[number])
@@ -153,9 +149,8 @@ class Ensemble(detector.Detector):
   def _segment(self, images, views, sources, found, cache):
     """Phase 2: masks, the mean of all models.
 
-    Returns:
-      With mask voting [n, M, M] of each copy's own detections, by place; else
-      [N, M, M] of each image's merged ones, the mean of its copies, by number.
+    With mask voting [n, M, M] of each copy's own detections, by place; else
+    [N, M, M] of each image's merged ones, the mean of its copies, by number.
     """
     sums: dict[Any, np.ndarray] = {}
     counts = collections.Counter()

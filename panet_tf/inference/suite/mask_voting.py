@@ -1,8 +1,8 @@
 """Mask voting: the masks of one object become one.
 
-A test-time suite finds an object many times. Dai et al., Instance-aware
-Semantic Segmentation via Multi-task Network Cascades (CVPR 2016), 3.4: its mask
-is the mean of all masks that overlap the best one, weighted by their scores.
+Dai et al., Instance-aware Semantic Segmentation via Multi-task Network Cascades
+(CVPR 2016), 3.4: an object's mask is the mean of all masks that overlap the
+best one, weighted by their scores.
 
 The mean is of image pixels, but no canvas is ever made: what is sampled or
 added is the window that a cluster's masks cover. Nor does BLAS take part, whose
@@ -36,11 +36,8 @@ def mask_voting(found: detections.Detections, kept: np.ndarray, *,
     found: N detections with `BoxMasks`, probabilities at the pixels what
       `paste_masks.paste_mask` defines. Their scores are the weights: voters
       that all have 0 leave a mask as it is.
-    kept: [K] int, the detections to vote for.
+    kept: [K] int, the detections to vote for: K masks, in their order.
     iou_threshold: least IoU of a voter.
-
-  Returns:
-    masks [K], in the order of kept. Windows may be wider than their masks.
   """
   scores, kept = found.scores.astype(np.float64), np.asarray(kept, np.int64)
   candidates = _Candidates(found.known_masks)
@@ -112,9 +109,8 @@ class _Candidates:
   def _cells(self, voters, axis, pixels, size):
     """The cells around pixels [P] and their shares, 0 outside of the boxes.
 
-    Returns:
-      [K, P] int, the cell before each pixel; the one after it; [K, P, 2]
-      float32, how much of each.
+    [K, P] int, the one before each pixel, and the one after it; [K, P, 2]
+    float32, how much of each.
     """
     low, high = self._boxes[voters][:, axis::2].T[..., np.newaxis]
     first, end = self.windows[voters][:, axis::2].T[..., np.newaxis]

@@ -15,13 +15,9 @@ _MAX_VOTERS = 1000  # Of a source: the best.
 
 def mean(classified: Sequence[tuple[np.ndarray, np.ndarray]]
         ) -> tuple[np.ndarray, np.ndarray]:
-  """The mean of what several models say of the same proposals.
+  """The mean of boxes [R, K, 4] and scores [R, K] of several models.
 
-  Args:
-    classified: boxes [R, K, 4] and scores [R, K] of each.
-
-  Returns:
-    boxes float64 and scores float32: of models that agree, the very same.
+  As float64 and float32: of models that agree, the very same.
   """
   boxes, scores = (np.mean([np.asarray(part, np.float64) for part in parts], 0)
                    for parts in zip(*classified, strict=True))
@@ -33,11 +29,8 @@ def candidates(boxes: np.ndarray, scores: np.ndarray,
               ) -> Detections:
   """What suppression starts from: the best boxes, at most 1000, best first.
 
-  Args:
-    boxes: [R, K, 4], empty where they are padding.
-    scores: [R, K].
-    score_threshold: scores up to it are left out.
-    image_size: height and width of the image, pixels.
+  Of boxes [R, K, 4], empty where they are padding, and scores [R, K], those
+  above the threshold.
   """
   solid = np.all(boxes[..., 2:] > boxes[..., :2], -1)
   rows, columns = np.nonzero(solid & (scores > score_threshold))
@@ -68,7 +61,7 @@ def merge(sources: Sequence[Detections], voters: list[Detections],
     options: which way.
     iou_threshold: of suppression.
     score_threshold: of soft-NMS.
-    max_detections: at most so many.
+    max_detections: most of them.
 
   Returns:
     Which of all sources' detections are kept [N], and they: best score first.

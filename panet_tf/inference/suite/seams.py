@@ -49,8 +49,7 @@ def merge(found: Sequence[Detections], tiles: np.ndarray) -> Detections:
   keep = ~(cut & elsewhere)
   pieces, of_tile, cut = pieces[keep], of_tile[keep], cut[keep]
   joins, doubles = _compare(pieces, of_tile, cut, tiles)
-  groups = _join(joins, of_tile)
-  groups = _suppress(groups, doubles, pieces.scores)
+  groups = _suppress(_join(joins, of_tile), doubles, pieces.scores)
   return _united(groups, pieces)
 
 
@@ -84,9 +83,8 @@ def _overlapping(tiles) -> Iterator[tuple[int, np.intp]]:
 def _compare(pieces, of_tile, cut, tiles):
   """Looks at all pairs of pieces of one class that meet in two tiles.
 
-  Returns:
-    (-IoU in the overlap of the tiles, i, j) of cut pieces that agree, and
-    (i, j) of pieces of which one has much of the other.
+  Gives (-IoU in the overlap of the tiles, i, j) of cut pieces that agree, and
+  (i, j) of pieces of which one has much of the other.
   """
   windows = pieces.boxes if pieces.masks is None else pieces.masks.extents()
   ends = np.searchsorted(of_tile, np.arange(len(tiles) + 1))

@@ -21,8 +21,6 @@ from panet_tf.modeling import panet_model
 from panet_tf.modeling.proposals import portable_generators
 from panet_tf.structures import detections
 
-View = views.View
-
 
 @dataclasses.dataclass
 class Features:
@@ -35,7 +33,7 @@ class Features:
   """
   maps: dict[str, tf.Tensor]
   im_info: tf.Tensor
-  view: View
+  view: views.View
 
   @property
   def num_bytes(self) -> int:
@@ -75,16 +73,11 @@ class Suppression:
             'max_num_detections')}).suppress)
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
-               view: View) -> detections.Detections:
-    """Suppresses in network-input pixels, as a model that runs as a whole.
+               view: views.View) -> detections.Detections:
+    """Detections of a copy, best score first, boxes float64, without masks.
 
-    Args:
-      boxes: [R, K, 4].
-      scores: [R, K].
-      view: the copy.
-
-    Returns:
-      Detections, best score first, boxes float64, without masks.
+    Of boxes [R, K, 4] and scores [R, K], suppressed in network-input pixels, as
+    in a model that runs as a whole.
     """
     found = self._suppress(
         view.boxes_to_view(boxes).astype(np.float32)[np.newaxis],
@@ -110,7 +103,7 @@ class Stages:
     self._generator = portable_generators.PortableDetectionGenerator(
         **model.detection_generator.get_config())
     self._features = tf.function(model.features)
-    self._propose = tf.function(self._proposed)
+    self._propose = tf.function(model.propose)
     self._classify = tf.function(self._classified)
     self._segment = tf.function(self._segmented)
 
@@ -119,7 +112,7 @@ class Stages:
     """Builds and restores the model of a run."""
     return cls(run.build_model(), input_factory.pixels_of(run.model_config))
 
-  def features(self, image: np.ndarray, view: View) -> Features:
+  def features(self, image: np.ndarray, view: views.View) -> Features:
     """Features of a copy of an image [H, W, 3] uint8."""
     pixels, image_info = prepare(view.canvas, self._pixels)(
         image[:, ::-1] if view.flip else image, view.scale)
@@ -128,19 +121,14 @@ class Stages:
 
   def propose(self, features: Features) -> np.ndarray:
     """Proposals [R, 4]; zeros where the RPN has fewer."""
-    boxes = self._propose(features.maps, features.im_info)
+    boxes, _ = self._propose(features.maps, features.im_info)
     return features.view.boxes_to_image(boxes[0].numpy())
 
   def classify(self, features: Features,
                proposals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes and scores of each class but the background.
+    """Boxes and scores of proposals [R, 4], of each class but the background.
 
-    Args:
-      features: of a copy.
-      proposals: [R, 4].
-
-    Returns:
-      boxes [R, K, 4] float64, clipped to the image, and scores [R, K] float32.
+    They are [R, K, 4] float64, clipped to the image, and [R, K] float32.
     """
     rois = features.view.boxes_to_view(proposals).astype(np.float32)
     boxes, scores = self._classify(
@@ -150,11 +138,9 @@ class Stages:
 
   def segment(self, features: Features, boxes: np.ndarray,
               classes: np.ndarray) -> np.ndarray:
-    """Mask probabilities [N, M, M] of boxes [N, 4], not mirrored.
-
-    As many at a time as the model segments when it runs as a whole.
-    """
+    """Mask probabilities [N, M, M] of boxes [N, 4], not mirrored."""
     boxes = features.view.boxes_to_view(boxes).astype(np.float32)
+    # As many at a time as the model segments when it runs as a whole.
     step = self._generator.get_config()['max_num_detections']
     masks = []
     for start in range(0, max(len(boxes), 1), step):
@@ -166,9 +152,6 @@ class Stages:
           np.pad(np.int32(classes[start:start + step]), [0, missing])[
               np.newaxis])[0, :len(part)].numpy())
     return features.view.masks_to_image(np.concatenate(masks))
-
-  def _proposed(self, maps, im_info):
-    return self._model.propose(maps, im_info)[0]
 
   def _segmented(self, maps, im_info, boxes, classes):
     return tf.sigmoid(self._model.segment(

@@ -38,11 +38,9 @@ class TiledDetector(detector_lib.Detector):
     Args:
       detector: any.
       tile: its height and width, pixels of the image.
-      overlap: the least that neighbours have in common, pixels.
+      overlap: the least that neighbours have in common, pixels; InputError if
+        it is above half a tile.
       batch_size: tiles at a time.
-
-    Raises:
-      InputError: `tile` or `overlap` is out of range.
     """
     if tile < 1:
       raise errors.InputError(f'--tile is {tile}; it must be 1 or more')
@@ -102,14 +100,9 @@ def _starts(size, tile, overlap):
 
 def in_image(found: detections.Detections, tile: np.ndarray,
              image_size: tuple[int, int]) -> detections.Detections:
-  """A tile's detections in coordinates of the image, masks as `MaskWindows`.
+  """Detections of a tile, [4] int yxyx, in coordinates of the image.
 
-  Those whose mask has no pixel are left out. Boxes become float64.
-
-  Args:
-    found: of the tile.
-    tile: [4] int, yxyx, where it lies in the image.
-    image_size: height and width of the image, pixels.
+  Masks become `MaskWindows`, those without a pixel are left out; boxes float64.
   """
   masks, corner = None, np.asarray(tile[:2])
   if found.masks is not None:

@@ -35,11 +35,6 @@ class View:
   flip: bool
   factors: tuple[np.float32, np.float32]
 
-  @property
-  def size(self) -> np.ndarray:
-    """Height and width in network-input pixels, [2] float32 whole numbers."""
-    return _scaled(self.image_size, self.scale)
-
   def boxes_to_view(self, boxes: np.ndarray) -> np.ndarray:
     """[..., 4] in pixels of the image to network-input pixels."""
     return self._mirrored(boxes) * self._factors()
@@ -66,21 +61,17 @@ class View:
 
 def views(options: inference_config.Inference, image_size: tuple[int, int],
           rule: preprocessing.Preprocessing) -> list[View]:
-  """Views of an image: each scale, then each scale mirrored.
+  """Views of an image: each scale of the options, then each one mirrored.
 
-  A view at the model's own scale has the model's own canvas. Others have a
-  canvas as small as the image allows.
-
-  Args:
-    options: its scales, long edge and flip.
-    image_size: height and width.
-    rule: how the model sees an image without augmentation.
+  A view at the model's own scale has the model's own canvas, others one as
+  small as the image allows. `rule` is how the model sees an image without
+  augmentation.
   """
   made = []
   for scale in options.scales or (1.0,):
     scale = _scale(image_size, rule, scale, options.long_edge)
-    size = _scaled(image_size, scale)
-    own = _scaled(image_size, rule.scale(*image_size))
+    size = scaled(image_size, scale)
+    own = scaled(image_size, rule.scale(*image_size))
     canvas = rule.canvas
     if rule.pad_to or not np.array_equal(size, own):
       height, width = (_canvas_edge(edge, rule.pad_to) for edge in size)
@@ -101,10 +92,11 @@ def _scale(image_size, rule, scale, long_edge):
                      np.float32(long_edge) / size.max())
   # The same size as the model's own is the same copy.
   return own if np.array_equal(
-      _scaled(image_size, scale), _scaled(image_size, own)) else scale
+      scaled(image_size, scale), scaled(image_size, own)) else scale
 
 
-def _scaled(image_size, scale):
+def scaled(image_size: tuple[int, int], scale: np.float32) -> np.ndarray:
+  """Height and width at a scale, [2] float32 whole numbers."""
   return np.maximum(np.round(np.float32(image_size) * scale), 1)
 
 

@@ -40,14 +40,10 @@ def may_vote(iou: np.ndarray, iou_threshold: float) -> np.ndarray:
 
 
 def non_max_suppression(found: Detections, iou_threshold: float) -> np.ndarray:
-  """Drops a box that overlaps a better one of its class that is kept.
+  """Drops a box with a larger IoU with a better one of its class that is kept.
 
-  Args:
-    found: N detections; of equal scores the first is the better.
-    iou_threshold: a box goes if its IoU is larger.
-
-  Returns:
-    [K] int64, the boxes that are kept, best first.
+  Of equal scores the first is the better. Gives the boxes that are kept, best
+  first, [K] int64.
   """
   boxes, scores = _edges(found.boxes), found.scores
   kept = np.zeros(len(boxes), bool)

@@ -38,7 +38,8 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
           ground_truth: dict[str, Any] | None = None):
   """Writes {output_dir}/index.html, whole or not at all.
 
-  The same arguments and pictures give the same bytes.
+  The same arguments and pictures give the same bytes. InputError if the file
+  cannot be written, or the ground truth does not fit the results.
 
   Args:
     output_dir: folder of the pictures.
@@ -49,18 +50,14 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
     names: category id -> name.
     score_threshold: detections below it are not counted.
     labels: category id -> label, for the colours of the pictures.
-    ground_truth: dict, COCO instances with all these images; adds AP50 and
-      the errors of each image.
-
-  Raises:
-    InputError: the file cannot be written, or the ground truth does not fit
-      the results.
+    ground_truth: COCO instances with all these images; adds AP50 and the errors
+      of each image.
   """
   found = {image: [] for image in pictures}
   for result in results:
     if result['image_id'] in found:
       found[result['image_id']].append(result)
-  scores = {} if ground_truth is None else per_image.image_scores(
+  scores = ground_truth and per_image.image_scores(
       _restricted(ground_truth, found),
       [result for each in found.values() for result in each], score_threshold)
   places = {category: place for place, category in enumerate(names)}
@@ -74,7 +71,7 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
       'images': [
           {**_picture(output_dir, picture, image),
            **_counts(found[image], places, score_threshold),
-           **_errors(scores.get(image))}
+           **(_errors(scores[image]) if scores else {})}
           for image, picture in pictures.items()]}
   with files.written_whole(os.path.join(output_dir, PAGE)) as temporary:
     with open(temporary, 'w', encoding='utf-8', newline='\n') as f:
@@ -113,9 +110,7 @@ def _counts(results, places, score_threshold) -> dict[str, Any]:
 
 
 def _errors(score) -> dict[str, Any]:
-  """What `per_image` says of an image, None without ground truth."""
-  if score is None:
-    return {}
+  """What `per_image` says of an image."""
   return {
       'truths': int(score.truths), 'errors': int(score.errors),
       'ap50': None if score.ap50 is None else round(score.ap50, 4),

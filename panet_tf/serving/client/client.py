@@ -25,15 +25,12 @@ MODES = {'base64': 'image_bytes', 'tensor': 'image_tensor'}
 
 
 def open_server(url: str, timeout: float):
-  """The server behind a URL: http(s):// is REST, grpc:// is gRPC.
+  """The server behind a URL; InputError if it is none, or lacks TensorFlow.
 
   Args:
-    url: http://HOST:8501/v1/models/NAME or grpc://HOST:8500/NAME, either
-      with /versions/NUMBER or without.
+    url: http(s)://HOST:8501/v1/models/NAME (REST) or grpc://HOST:8500/NAME
+      (gRPC), either with /versions/NUMBER or without.
     timeout: of a request, seconds.
-
-  Raises:
-    InputError: another kind of URL, or gRPC without TensorFlow.
   """
   if url.startswith('grpc://'):
     try:
@@ -54,7 +51,7 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
   An image without an answer is one line on stderr, and the others go on.
 
   Args:
-    url: http(s):// for REST, grpc:// for gRPC.
+    url: see `open_server`.
     images: folder or glob.
     output_dir: gets NAME.png per image, and predictions.json: COCO results
       with file names as image ids, the data set's category ids, RLE masks.
@@ -64,10 +61,8 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
     timeout: of a request, seconds.
 
   Returns:
-    Exit code: 1 if an image has no answer.
-
-  Raises:
-    InputError: arguments that cannot be used, or a server that answers nothing.
+    Exit code: 1 if an image has no answer. InputError for arguments that cannot
+    be used, or a server that answers nothing.
   """
   server = open_server(url, timeout)
   names = _names(labels)

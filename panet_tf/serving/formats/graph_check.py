@@ -12,22 +12,17 @@ _PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
 
 
 def ops_of(saved_model: str) -> dict[str, int]:
-  """How many nodes of each op a SavedModel has, in all its functions.
-
-  Raises:
-    tensorrt.Error: there is none.
-  """
+  """How many nodes of each op a SavedModel has, in all its functions."""
   graph = tensorrt.read(saved_model).graph_def
   return dict(collections.Counter(node.op for node in _all_nodes(graph)))
 
 
 def check(saved_model: str) -> list[str]:
-  """What keeps a SavedModel from running in another TensorFlow.
+  """What keeps a SavedModel from running in another TensorFlow: none is good.
 
-  Returns:
-    A line for each kind of problem: ops of Python or XLA, functions that XLA
-    must compile, gradients that only this program knows (TensorFlow warns of
-    them in every process that loads the model). None is good.
+  A line for each kind of problem: ops of Python or XLA, functions that XLA must
+  compile, gradients that only this program knows (TensorFlow warns of them in
+  every process that loads the model).
   """
   graph = tensorrt.read(saved_model).graph_def
   found = collections.defaultdict(list)

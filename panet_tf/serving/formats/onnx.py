@@ -46,10 +46,8 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     batch_size: images in every call; None leaves it to the call.
 
   Returns:
-    `op_counts`.
-
-  Raises:
-    InputError: tf2onnx is not installed, or the weights are beyond 2 GB.
+    `op_counts`. InputError if tf2onnx is not installed, or the weights are
+    beyond 2 GB.
   """
   try:
     import onnx
@@ -65,10 +63,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
         'export another format')
   network = copy.copy(module)
   network.model = onnx_ops.with_placeholders(module.model)
-  signature = [
-      tf.TensorSpec([batch_size, *info.preprocessing.canvas, 3], tf.float32,
-                    name='inputs'),
-      tf.TensorSpec([batch_size, 4, 2], tf.float32, name='image_info')]
+  shapes = {'inputs': [*info.preprocessing.canvas, 3], 'image_info': [4, 2]}
+  signature = [tf.TensorSpec([batch_size, *shape], tf.float32, name)
+               for name, shape in shapes.items()]
   function = tf.function(network.network, input_signature=signature)
   with _quiet(), _little_garbage():
     model, _ = tf2onnx.convert.from_function(

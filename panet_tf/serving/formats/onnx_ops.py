@@ -1,9 +1,9 @@
 """ROIAlign as ONNX's own op, through a converter that knows no such op.
 
-TensorFlow has no ROIAlign; `ops.roi_align` makes it of crops. ONNX has one, and
-every runtime a kernel for it. So the pooling layers of the graph that is
-converted hold one op in place of ROIAlign, and the converter's handler of that
-op writes RoiAlign. With crops the demo's model takes 1.4 times as long.
+TensorFlow has no ROIAlign; `ops.roi_align` makes it of crops, with which the
+demo's model takes 1.4 times as long as with ONNX's own. So the pooling layers
+of the graph that is converted hold one op in place of ROIAlign, and the
+converter's handler of that op writes RoiAlign.
 """
 
 import functools

@@ -40,20 +40,16 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     module: the model.
     info: its description; becomes an asset, with a file of labels.
     folder: to write, must not exist.
-    input_type: the signature that `serving_default` is.
+    input_type: the signature that `serving_default` is; InputError for another.
     batch_size: B; None takes any.
-
-  Raises:
-    InputError: an unknown input_type.
   """
   checks.one_of('--input_type', input_type, (*INPUT_TYPES, NETWORK_INPUT))
   functions = _Signatures(module, info.full_image_masks)
+  encoded = [tf.TensorSpec([batch_size], tf.string, 'inputs')]
   specs = {
       'image_tensor': [
           tf.TensorSpec([batch_size, None, None, 3], tf.uint8, 'inputs')],
-      'image_bytes': [tf.TensorSpec([batch_size], tf.string, 'inputs')],
-      'tf_example': [tf.TensorSpec([batch_size], tf.string, 'inputs')],
-  }
+      'image_bytes': encoded, 'tf_example': encoded}
   if input_type == NETWORK_INPUT:
     specs[NETWORK_INPUT] = [
         tf.TensorSpec(spec.shape, spec.dtype, name)

@@ -75,11 +75,8 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
     max_images: of the glob, the first so many by name.
 
   Returns:
-    `report` and the options.
-
-  Raises:
-    Error: the SavedModel, an option or the installation is unfit. Nothing is
-      written then.
+    `report` and the options. Error, and nothing written, if the SavedModel, an
+    option or the installation is unfit.
   """
   kind, fixed_batch = _signature(saved_model, signature)
   paths = sorted(filter(os.path.isfile, glob_lib.glob(images)))[:max_images]
@@ -235,10 +232,10 @@ def _converter_class():
   try:
     from tensorflow.compiler.tf2tensorrt import _pywrap_py_utils
     from tensorflow.python.compiler.tensorrt import trt_convert
+    if not _pywrap_py_utils.is_tensorrt_enabled():
+      raise ImportError('TensorFlow is built without it')
   except ImportError as e:
     raise Error(f'{_NEEDED}{tf.__version__} without TensorRT') from e
-  if not _pywrap_py_utils.is_tensorrt_enabled():
-    raise Error(f'{_NEEDED}{tf.__version__} without TensorRT')
   if not tf.config.list_physical_devices('GPU'):
     raise Error(f'{_NEEDED}{tf.__version__} without a GPU')
   return trt_convert.TrtGraphConverterV2

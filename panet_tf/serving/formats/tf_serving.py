@@ -25,14 +25,10 @@ WARMUP = os.path.join('assets.extra', 'tf_serving_warmup_requests')
 
 def warmup_requests(image: np.ndarray,
                     batch_size: int | None = None) -> dict[str, Any]:
-  """An input of each signature, from one image.
+  """Signature -> its `inputs`, from one image [H, W, 3] uint8.
 
-  Args:
-    image: [H, W, 3] uint8.
-    batch_size: of the export; None for one that takes any gives 1.
-
-  Returns:
-    Signature -> its `inputs`: pixels, or encoded images.
+  They are pixels, or encoded images, of the batch size of the export; None, for
+  one that takes any, gives 1.
   """
   number = batch_size or 1
   stream = io.BytesIO()
@@ -46,14 +42,9 @@ def warmup_requests(image: np.ndarray,
 
 
 def write_warmup(folder: str, requests: Mapping[str, Any]):
-  """Writes assets.extra/tf_serving_warmup_requests.
+  """Writes requests, see `warmup_requests`, into the folder of a version.
 
-  The server runs them one by one when it loads the version, and refuses more
-  than 1000.
-
-  Args:
-    folder: of the version, where saved_model.pb is.
-    requests: signature -> its `inputs`, array or list of bytes.
+  The server runs them one by one when it loads it, and refuses more than 1000.
   """
   path = os.path.join(folder, WARMUP)
   os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -71,12 +62,9 @@ def write_configs(folder: str, batch_size: int | None = None):
   """Writes models.config and batching_parameters.txt.
 
   They are text protos, ModelServerConfig and BatchingParameters, filled in from
-  the files of these names beside this one.
-
-  Args:
-    folder: that gets the files.
-    batch_size: of the export. Where it is fixed the server fills every batch
-      up to it, so that clients may send single images; None has up to 4.
+  the files of these names beside this one. Where the batch size of the export
+  is fixed, the server fills every batch up to it, so that clients may send
+  single images; None has up to 4.
   """
   fields = {
       'model': MODEL, 'max_batch_size': batch_size or 4,

@@ -40,11 +40,8 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
       layers need some 50 or more.
 
   Returns:
-    `op_counts`.
-
-  Raises:
-    InputError: the file cannot be written.
-    RuntimeError: the graph has an op that is not TFLite's.
+    `op_counts`. InputError if the file cannot be written; RuntimeError if the
+    graph has an op that is not TFLite's.
   """
   rule = info.preprocessing
   content = _convert(module, rule.canvas)

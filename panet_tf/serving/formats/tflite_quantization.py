@@ -33,18 +33,15 @@ _SIGNATURE = 'serving_default'  # The converter's name for the only one.
 
 def quantize(model: bytes, quant_type: str, rule: preprocessing.Preprocessing,
              calibration: Iterable[np.ndarray] = ()) -> bytes:
-  """Quantises a model.
+  """Quantises the content of a .tflite file, whose signature stays the same.
 
   Args:
-    model: content of a float32 .tflite file.
+    model: float32.
     quant_type: FLOAT16: weights are rounded to half precision; DYNAMIC: weights
       are 8-bit integers, and a layer's input becomes such when it runs; INT8:
       layers take and give 8-bit integers of ranges that calibration found.
     rule: image to network input.
     calibration: images [H, W, 3] uint8, RGB, for INT8.
-
-  Returns:
-    Content of a .tflite file with the same signature.
   """
   recipe = _recipe(quant_type)
   ranges = _ranges(model, recipe, rule, calibration) if (

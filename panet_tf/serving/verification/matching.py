@@ -12,7 +12,6 @@ from pycocotools import mask as mask_utils
 from scipy import optimize
 
 from panet_tf.inference.suite import voting
-from panet_tf.structures import box_masks
 from panet_tf.structures import detections
 from panet_tf.structures import mask_windows
 from panet_tf.structures import paste_masks
@@ -61,15 +60,10 @@ def measure(reference: Detections, exported: Detections) -> Pairs:
 
 
 def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """IoU of every box with every other.
+  """IoU of boxes [N, 4] with others [M, 4], yxyx: [N, M] float64.
 
-  Args:
-    boxes: [N, 4] yxyx.
-    others: [M, 4] yxyx.
-
-  Returns:
-    [N, M] float64. Two boxes clipped to less than 0.01 square pixels have 1 if
-    they are within 0.05 px of each other.
+  Two boxes clipped to less than 0.01 square pixels have 1 if they are within
+  0.05 px of each other.
   """
   boxes, others = (
       np.asarray(x, np.float64).reshape(-1, 4) for x in (boxes, others))
@@ -86,10 +80,6 @@ def pair(reference: Detections,
   The pairs of one class have the greatest sum of box IoU - 0.1 * score
   difference; an IoU below 0.5 is no pair. What is left is paired across the
   classes in the same way.
-
-  Args:
-    reference: Detections of one image, the checkpoint's.
-    exported: the export's, of the same image.
 
   Returns:
     Pairs of one class [P, 2] and of two classes [Q, 2]: indices of a reference
@@ -129,14 +119,16 @@ def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
   Returns:
     [P] float64; 1 where both masks are empty.
   """
-  masks, boxes = _in_boxes(reference).probabilities, reference.boxes
+  own: Any = reference.masks
+  others: Any = exported.masks
+  masks, boxes = own.probabilities, reference.boxes
   may, must = 0.5 - _ROUNDING, 0.5 + _ROUNDING
-  ious, others = np.zeros(len(masks)), exported.known_masks
+  ious = np.zeros(len(masks))
   whole = isinstance(others, mask_windows.MaskWindows)
   still = np.abs(boxes - exported.boxes).max(1, initial=0) <= _STILL
   if not whole:
     # However they are pasted in the end.
-    others = dataclasses.replace(_in_boxes(exported), legacy=False)
+    others = dataclasses.replace(others, legacy=False)
     cells = others.probabilities[still] >= 0.5
     most, least = masks[still] >= may, masks[still] >= must
     ious[still] = _ratio((most & cells).sum((1, 2)),
@@ -150,12 +142,6 @@ def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
     ious[i] = _ratio(mask_utils.area(mask_utils.merge(most + pixels, True)),
                      mask_utils.area(mask_utils.merge(least + pixels)))
   return ious
-
-
-def _in_boxes(found) -> box_masks.BoxMasks:
-  """The masks of detections that must have such."""
-  assert isinstance(found.masks, box_masks.BoxMasks)
-  return found.masks
 
 
 def _ratio(overlap, union):

@@ -1,6 +1,7 @@
 """export_report.json: the evidence that stays with an exported model."""
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import dataclasses
 import datetime
 from importlib import metadata
@@ -136,10 +137,9 @@ def summary(report: Mapping[str, Any]) -> str:
 def _versions(names):
   found = {}
   for name in names:
-    try:
+    # Run from its sources, or another runtime was used.
+    with contextlib.suppress(metadata.PackageNotFoundError):
       found[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:
-      pass  # Run from its sources, or another runtime was used.
   return found
 
 

@@ -2,7 +2,7 @@
 
 A converter can succeed and be wrong, so no export is kept that was not run, in
 its own runtime, on real images beside the checkpoint. No TensorFlow: both
-sides are anything with `detect(image)`, see `inference.predictor`.
+sides are anything with `detect(image)`, see `inference.detector`.
 """
 
 from collections.abc import Sequence
@@ -107,9 +107,8 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
   side reaches it, the best 20 of each image are compared instead.
 
   Args:
-    reference: the checkpoint; `detect(image)` gives `Detections`, masks as
-      probabilities in the frames of the boxes.
-    exported: the same; its masks may be images.
+    reference: the checkpoint, with masks in the frames of the boxes.
+    exported: its masks may be images.
     images: [H, W, 3] uint8 each.
     tolerance: what counts as matched.
     threshold: least score that is compared.
@@ -136,10 +135,7 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
 
 
 def check(figures: Figures, tolerance: Tolerance, kind: str):
-  """Raises ExportMismatch unless `compare`'s figures are within its tolerance.
-
-  Its message begins with `kind`, what was exported.
-  """
+  """Raises ExportMismatch unless the figures of a kind are within tolerance."""
   if not figures.reference_detections + figures.exported_detections:
     raise ExportMismatch(
         f'{kind}: neither the checkpoint nor the export detects anything in '
