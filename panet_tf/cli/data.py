@@ -38,8 +38,7 @@ def _cityscapes(args):
 def _mapillary(args):
   from panet_tf.data.sources import mapillary
   _print(mapillary.convert_mapillary(
-      args.root, args.output_dir, args.version, args.splits,
-      args.num_workers))
+      args.root, args.output_dir, args.version, args.splits, args.num_workers))
 
 
 def _check(args):

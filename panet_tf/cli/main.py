@@ -29,11 +29,8 @@ from panet_tf.cli import serve_client
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one verb, which imports what it needs: `panet --help` is quick.
-
-  Returns:
-    The exit code: 2 for a mistake of the user's.
-  """
+  """Runs one verb; gives the exit code, see `front_end.exit_code`."""
+  # A verb imports what it needs: `panet --help` is quick.
   parser = argparse.ArgumentParser(
       prog='panet', description=__doc__,
       formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -38,8 +38,7 @@ class Detector(abc.ABC):
 
     Returns:
       Detections, best score first, boxes in pixels of the image, float32. Masks
-      of a model that has them are in the form that it gives them in:
-      probabilities in the frames of the boxes; images, from an export that
+      are probabilities in the frames of the boxes; images, from an export that
       pastes them; or windows, from voting and tiles.
 
     Raises:

@@ -11,11 +11,7 @@ class Predictor(detector.Detector):
   """Runs a checkpoint on images of any size."""
 
   def __init__(self, run: runs.Run):
-    """Builds the model of a run, and restores it.
-
-    Raises:
-      InputError: the checkpoint or the data set's description does not fit.
-    """
+    """Restores the model; InputError if it, or its data set, does not fit."""
     self.categories = run.categories
     self._legacy_masks = run.model_config.legacy_boxes
     self._model = run.build_model()
@@ -40,8 +36,6 @@ class Predictor(detector.Detector):
         *(self._prepare(image) for image in filled), strict=True)
     found = {key: value.numpy() for key, value in self._run(
         tf.stack(pixels), tf.stack(image_info)).items()}
-    return [
-        detections.Detections.from_outputs(
-            {key: value[i] for key, value in found.items()}, image.shape[:2],
-            self._legacy_masks)
-        for i, image in enumerate(images)]
+    return [detections.Detections.from_outputs(
+        {key: value[i] for key, value in found.items()}, image.shape[:2],
+        self._legacy_masks) for i, image in enumerate(images)]

@@ -136,9 +136,7 @@ def _resize(pixels, axis, length, step) -> np.ndarray:
   size = pixels.shape[axis]
   if length == size and step == 1:
     return pixels.astype(np.float32)
-  half = np.float32(0.5)
-  place = (np.arange(length, dtype=np.float32) + half) * np.float32(
-      step) - half
+  place = (np.arange(length, dtype=np.float32) + 0.5) * np.float32(step) - 0.5
   before = np.floor(place)
   weight = (place - before).reshape([-1] + [1] * (2 - axis))
   low, high = (

@@ -17,12 +17,10 @@ class Proposer:
     """Loads a model that training wrote.
 
     Args:
-      model: folder of a training, or one checkpoint in it.
+      model: folder of a training, or one checkpoint in it; InputError if there
+        is none, or it has no RPN.
       num_proposals: of an image, at most.
       overrides: of the configuration of the model.
-
-    Raises:
-      InputError: there is no such checkpoint, or it has no RPN.
     """
     run = runs.Run.read(model, overrides, 'propose')
     run.params = resolve.proposing(run.params, num_proposals)
@@ -37,8 +35,7 @@ class Proposer:
     return self._model.boxes.to_image(boxes, image_info)[0], scores[0]
 
   def __call__(self, image: np.ndarray) -> detections.Detections:
-    """Proposes boxes of an image [H, W, 3] uint8: all of label 1, best first.
-    """
+    """Boxes of an image [H, W, 3] uint8: all of label 1, best first."""
     height, width = image.shape[:2]
     boxes, scores = (x.numpy() for x in self._run(
         *(x[tf.newaxis] for x in self._prepare(image))))

@@ -42,13 +42,16 @@ class AnnotatedVideo(contextlib.AbstractContextManager['AnnotatedVideo']):
     self._picture = np.zeros([0, 0, 3], np.uint8)
     self._lost = self._num_frames = 0
 
-  def add(self, pixels: np.ndarray, results: Sequence[dict[str, Any]]):
-    """Draws the next frame, [H, W, 3] uint8, RGB.
+  def add(self, pixels: np.ndarray | None, results: Sequence[dict[str, Any]]):
+    """Draws the next frame, [H, W, 3] uint8, RGB, or None if it is lost.
 
-    COCO results of it are all that a run that goes on has of the frames before,
-    which must look the same. InputError if the video cannot be written, or a
-    mask is not of this frame.
+    On the place of a lost one the last one stands. COCO results of a frame are
+    all that a run that goes on has of those before, which must look the same.
+    InputError if the video cannot be written, or a mask is not of this frame.
     """
+    if pixels is None:
+      self._lost += 1
+      return
     picture = pictures.draw_detections(
         pixels, self._detections(results, *pixels.shape[:2]), self._names,
         self._score_threshold)
@@ -62,10 +65,6 @@ class AnnotatedVideo(contextlib.AbstractContextManager['AnnotatedVideo']):
     writer.write(self._picture)
     self._num_frames += self._lost + 1
     self._lost = 0
-
-  def add_lost(self):
-    """A frame that does not decode: the last one stands on its place."""
-    self._lost += 1
 
   def _detections(self, results, height, width):
     """What is drawn of results; what is below the threshold is not read."""

@@ -22,10 +22,10 @@ _LONGEST_EDGE = 4096  # Of a picture, without the frame of `visualize`.
 
 def ground_truth(annotations: Sequence[Mapping[str, Any]], height: int,
                  width: int, labels: Mapping[int, int]) -> Detections:
-  """An image's annotations in the form of its detections, for `draw`.
+  """An image's COCO annotations in the form of its detections, for `draw`.
 
   Args:
-    annotations: of the image, COCO instances.
+    annotations: of the image.
     height: of the image, pixels.
     width: of the image, pixels.
     labels: of each category id that the model knows.

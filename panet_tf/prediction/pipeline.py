@@ -78,8 +78,7 @@ class PredictionRun(contextlib.AbstractContextManager['PredictionRun']):
   def images(self, images: Iterable[tuple[str, Any]]):
     """Predicts image files, a path and an image id each.
 
-    Raises:
-      InputError: one fails, if strict; or a file cannot be written.
+    InputError if one fails, if strict; or if a file cannot be written.
     """
     new = itertools.dropwhile(
         lambda chunk: self._stored([image_id for _, image_id in chunk]),
@@ -199,9 +198,5 @@ class PredictionRun(contextlib.AbstractContextManager['PredictionRun']):
 
 def _draw_frame(video, frame, unused_found, record):
   """Draws a frame of a video, if that is drawn."""
-  if video is None:
-    return
-  if frame.pixels is None:
-    video.add_lost()
-  else:
+  if video is not None:
     video.add(frame.pixels, record.get('results', ()))

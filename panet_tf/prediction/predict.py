@@ -96,8 +96,8 @@ def predict(models: str | Sequence[str],
     count = partial.finish(os.path.join(output_dir, image_files.PREDICTIONS))
   if drawn:
     _write_gallery(output_dir, {
-        ids[path]: drawn.get(path) for path in paths
-        if not image_files.is_video(path)},
+        ids[path]: os.path.basename(pictures[path]) if path in drawn else None
+        for path in paths if not image_files.is_video(path)},
                    detector.categories, score_threshold, coco)
   _report(run, count, output_dir, seconds)
   return 1 if run.num_failed else 0
@@ -129,8 +129,7 @@ def _identity(models, overrides, annotations, **rest):
 def _write_gallery(output_dir, pictures, categories, score_threshold, coco):
   """index.html, with AP and errors where the annotations allow it."""
   arguments = (
-      output_dir, {image: picture and os.path.basename(picture)
-                   for image, picture in pictures.items()},
+      output_dir, pictures,
       files.read_json(os.path.join(output_dir, image_files.PREDICTIONS)),
       {c['id']: c['name'] for c in categories}, score_threshold,
       {c['id']: c['label'] for c in categories})

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent import futures
 import json
 import os
-import sys
 import time
 from typing import Any, BinaryIO
 
@@ -85,8 +84,7 @@ def propose(model: str, output: str, *, images: Sequence[str] = (),
 
   with files.written_whole(output) as temporary:
     with open(temporary, 'wb') as f, tqdm.tqdm(
-        pixels, total=total, unit='image', mininterval=1,
-        file=sys.stderr) as progress:
+        pixels, total=total, unit='image', mininterval=1) as progress:
       writers[ending](f, found(progress))
   seconds = max(time.monotonic() - began, 1e-9)
   print(f'{sum(numbers.values())} proposals of {len(numbers)} images: {output} '

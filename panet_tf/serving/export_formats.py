@@ -34,8 +34,7 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
           options: export_options.Options) -> Written:
   """Writes a model and what goes with it; a SavedModel as folder `version`.
 
-  Raises:
-    InputError: a format cannot hold this model, or lacks its package.
+  InputError if a format cannot hold this model, or lacks its package.
   """
   if options.format == 'onnx':
     path = os.path.join(folder, 'model.onnx')

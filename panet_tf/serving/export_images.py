@@ -25,11 +25,7 @@ def for_calibration(pattern: str) -> Iterator[np.ndarray]:
 
 def for_verification(pattern: str, shards_pattern: str
                     ) -> list[tuple[str, np.ndarray]]:
-  """Named images of a folder or glob; '' takes those of (validation) shards.
-
-  Raises:
-    InputError: there are no images.
-  """
+  """Named images of a folder or glob, '' of shards; InputError if none."""
   if pattern:
     paths = image_files.image_paths(pattern, '--verify_images')
     return [(path, image_bytes.read_rgb(path))

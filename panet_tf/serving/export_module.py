@@ -20,9 +20,7 @@ def build_model(config, formulation: str = formulations.SAVED
                ) -> panet_model.PANetModel:
   """`factory.build_panet` with parts that other runtimes know.
 
-  Args:
-    config: `configs.panet.PANet`.
-    formulation: 'saved', or 'builtin' for TFLite, see `ops.formulations`.
+  The formulation is 'saved', or 'builtin' for TFLite, see `ops.formulations`.
   """
   parts = dict(factory.build_panet(config).get_config())
   portable = {
@@ -81,17 +79,13 @@ class ExportModule(tf.Module):
         'detection_scores': found['detection_scores'],
         'detection_classes': tf.where(valid, tf.gather(
             self._category_ids, found['detection_classes']), 0),
-        'num_detections': count,
-    }
+        'num_detections': count}
     if 'detection_masks' in found:
       outputs['detection_masks'] = found['detection_masks']
     return outputs
 
   def _anchors(self, images):
-    """[1, h, w, 4 * anchors] of each level.
-
-    A smaller network input has the first cells of the canvas's.
-    """
+    """[1, h, w, 4 * anchors] of each level: the first cells of the canvas's."""
     anchors = {level: boxes[tf.newaxis]
                for level, boxes in self.parser.anchors().items()}
     if not self.parser.pad_to:

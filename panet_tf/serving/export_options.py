@@ -7,7 +7,7 @@ from panet_tf import errors
 from panet_tf.configs import checks
 from panet_tf.configs import panet as panet_config
 from panet_tf.serving.formats import tensorrt
-from panet_tf.serving.formats import tflite
+from panet_tf.serving.formats import tflite_quantization as tflite
 
 _MAX_EDGE = 8192  # Of a canvas: 768 MiB of float32 input.
 FORMATS = ('saved_model', 'tflite', 'onnx', 'tftrt')

@@ -39,8 +39,10 @@ def export(checkpoint_path: str, export_dir: str,
     overrides: of the configuration of the checkpoint.
 
   Returns:
-    Path of the model in export_dir. InputError for a mistake in an argument, or
-    an export that is not the model.
+    Path of the model in export_dir.
+
+  Raises:
+    InputError: a mistake in an argument, or an export that is not the model.
   """
   options.check()
   if not export_dir or os.path.lexists(export_dir) and (
@@ -90,8 +92,7 @@ def _verify(run, written, images, folder, experiment, options):
   reference = predictor.Predictor(run)
   exported: Any = open_model.open_model(written.path)
   tolerance = verify.TOLERANCES[written.kind]
-  figures = verify.compare(
-      reference, exported, pixels, tolerance, names=names)
+  figures = verify.compare(reference, exported, pixels, tolerance, names=names)
   verify.check(figures, tolerance, written.kind)
   print(report.summary(report.write(
       os.path.join(folder, REPORT), kind=written.kind,

@@ -56,10 +56,10 @@ def test_only_what_reaches_the_threshold_is_drawn(tmp_path):
 def test_a_lost_frame_is_the_one_before_and_none_follows_the_last(tmp_path):
   with _written(tmp_path) as video:
     video.add(_frame(40), [])
-    video.add_lost()
-    video.add_lost()
+    video.add(None, ())
+    video.add(None, ())
     video.add(_frame(120), [])
-    video.add_lost()
+    video.add(None, ())
   drawn, _ = fake_detector.read_video(tmp_path / 'a.mp4')
   np.testing.assert_allclose(drawn.mean((1, 2, 3)), [40, 40, 40, 120], atol=4)
 
@@ -84,7 +84,7 @@ def test_a_failure_leaves_the_video_that_was_there(tmp_path):
 
 def test_nothing_is_written_without_a_frame(tmp_path):
   with _written(tmp_path) as video:
-    video.add_lost()
+    video.add(None, ())
   assert not os.listdir(tmp_path)
 
 

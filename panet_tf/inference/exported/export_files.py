@@ -46,9 +46,8 @@ def info_of_tflite(path: str) -> model_info.ModelInfo:
   """Description in the archive behind a .tflite model; InputError if broken."""
   check_file(path)
   try:
-    with zipfile.ZipFile(path) as archive:
-      with archive.open(model_info.FILE) as f:
-        return model_info.ModelInfo.read(f, f'{path}: {model_info.FILE}')
+    with zipfile.ZipFile(path) as archive, archive.open(model_info.FILE) as f:
+      return model_info.ModelInfo.read(f, f'{path}: {model_info.FILE}')
   except errors.InputError:
     raise
   # All that zipfile raises: no archive, a damaged or an encrypted one.

@@ -43,9 +43,8 @@ class ModelInfo:
 
   def labels_text(self) -> str:
     """A name per line, class 1 first."""
-    return ''.join(
-        ' '.join(str(category['name']).split()) + '\n'
-        for category in self.categories)
+    return ''.join(' '.join(str(category['name']).split()) + '\n'
+                   for category in self.categories)
 
   @classmethod
   def from_json(cls, text: str | bytes, where: str) -> 'ModelInfo':

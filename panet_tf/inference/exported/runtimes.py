@@ -27,8 +27,7 @@ _OUTPUTS = ('detection_boxes', 'detection_scores', 'detection_classes',
 class _Exported(detector.Detector):
   """Outputs of a graph, see `serving.export_module`, as a Detector's.
 
-  Attributes:
-    info: the model's description.
+  `info` is the model's description.
   """
 
   def __init__(self, path: str, info: model_info.ModelInfo,

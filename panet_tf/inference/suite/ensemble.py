@@ -122,8 +122,7 @@ class Ensemble(detector.Detector):
           features = cache.features(stages, number, place, images, views)
           if not number:
             proposals[place] = stages.propose(features)
-          classified[place].append(
-              stages.classify(features, proposals[place]))
+          classified[place].append(stages.classify(features, proposals[place]))
     return classified
 
   def _sources(self, views, classified):
@@ -168,8 +167,7 @@ class Ensemble(detector.Detector):
           sums[key] = sums[key] + masks if key in sums else masks
           counts[key] += 1
           cache.forget(number, place)
-    return {key: np.float32(total / counts[key])
-            for key, total in sums.items()}
+    return {key: np.float32(total / counts[key]) for key, total in sums.items()}
 
   def _finished(self, number, kept, found, sources, masks):
     """Detections of one image, with their masks."""
@@ -224,10 +222,8 @@ def _of_image(parts, number):
           for one in several]
 
 
-def open_checkpoints(
-    checkpoints: Sequence[str],
-    overrides: overrides_lib.Overrides = overrides_lib.NONE
-) -> detector.Detector:
+def open_checkpoints(checkpoints: Sequence[str],
+                     overrides: overrides_lib.Overrides) -> detector.Detector:
   """A `Predictor` for one plain model, an `Ensemble` for all else.
 
   Args:
@@ -247,9 +243,8 @@ def open_checkpoints(
         'models are named by --model and by task.inference.ensemble; it must '
         'be one of them' if checkpoints else
         'no model is named; it must be --model, or task.inference.ensemble')
-  members = (
-      [runs.Run.read(path, overrides) for path in checkpoints]
-      or members_lib.read_listed(named.ensemble, named, overrides))
+  members = ([runs.Run.read(path, overrides) for path in checkpoints]
+             or members_lib.read_listed(named.ensemble, named, overrides))
   if len(members) == 1 and members[0].task.inference.is_plain:
     return predictor.Predictor(members[0])
   return Ensemble(members)

@@ -134,8 +134,7 @@ def _voters(candidates, classes, kept, iou_threshold):
         voting.intersections(windows[[own]], windows[others])[0],
         np.minimum(areas[own], areas[others]))
     at_most = shared / np.maximum(areas[own] + areas[others] - shared, 1)
-    others = others[
-        voting.may_vote(at_most, iou_threshold) & (others != own)]
+    others = others[voting.may_vote(at_most, iou_threshold) & (others != own)]
     ious = candidates.ious(own, others)
     yield np.union1d(others[voting.may_vote(ious, iou_threshold)], own)
 

@@ -23,8 +23,7 @@ def check(members: Sequence[runs.Run]):
           'the models of an ensemble must be of one data set')
     if member.model_config.include_mask:
       aligner: Any = member.model_config.mask_roi_aligner
-      size = 2 * aligner.crop_size
-      sizes.setdefault(size, member.checkpoint)
+      sizes.setdefault(2 * aligner.crop_size, member.checkpoint)
   if len(sizes) > 1:
     raise errors.InputError(
         'the models of an ensemble have masks of different sizes: ' + ', '.join(
@@ -43,12 +42,10 @@ def read_listed(listed: Sequence[inference_config.EnsembleMember],
                ) -> list[runs.Run]:
   """The models of `task.inference.ensemble`, merged as `options` say.
 
-  Raises:
-    InputError: one is missing, or has another backbone.
+  InputError if one is missing, or has another backbone.
   """
   members = [runs.Run.read(member.checkpoint, overrides) for member in listed]
-  for number, (member, wanted) in enumerate(
-      zip(members, listed, strict=True)):
+  for number, (member, wanted) in enumerate(zip(members, listed, strict=True)):
     inference_config.check_backbone(
         number, wanted, member.model_config.backbone)
   members[0].params = resolve.merging(members[0].params, options)

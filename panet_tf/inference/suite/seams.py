@@ -57,8 +57,7 @@ def _cut(pieces, of_tile, tiles):
   """Which pieces [N] touch an inner edge, and which some tile has uncut."""
   own, anywhere = [], []
   for axis, size in enumerate(pieces.image_size):
-    ranges, index = np.unique(
-        tiles[:, axis::2], axis=0, return_inverse=True)
+    ranges, index = np.unique(tiles[:, axis::2], axis=0, return_inverse=True)
     low, high = ranges.T
     margin = max(1, (high[0] - low[0]) * _MARGIN)
     low = np.where(low > 0, low + margin, -np.inf)
@@ -159,8 +158,7 @@ def _suppress(groups, doubles, scores) -> list[list[int]]:
 
 def _united(groups, pieces) -> Detections:
   first = [group[0] for group in groups]
-  boxes = [np.concatenate([pieces.boxes[group, :2].min(0),
-                           pieces.boxes[group, 2:].max(0)])
+  boxes = [[*pieces.boxes[group, :2].min(0), *pieces.boxes[group, 2:].max(0)]
            for group in groups]
   masks = pieces.masks and mask_windows.MaskWindows.concatenate(
       [pieces.masks[:0], *(_union(pieces.masks[group]) for group in groups)])

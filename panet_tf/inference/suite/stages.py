@@ -74,10 +74,9 @@ class Suppression:
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
                view: views.View) -> detections.Detections:
-    """Detections of a copy, best score first, boxes float64, without masks.
+    """Detections of boxes [R, K, 4] and scores [R, K], best first, no masks.
 
-    Of boxes [R, K, 4] and scores [R, K], suppressed in network-input pixels, as
-    in a model that runs as a whole.
+    Suppressed in network-input pixels, as in a model that runs as a whole.
     """
     found = self._suppress(
         view.boxes_to_view(boxes).astype(np.float32)[np.newaxis],
@@ -133,8 +132,7 @@ class Stages:
     rois = features.view.boxes_to_view(proposals).astype(np.float32)
     boxes, scores = self._classify(
         features.maps, rois[np.newaxis], features.im_info)
-    return (features.view.boxes_to_image(boxes[0].numpy()),
-            scores[0].numpy())
+    return features.view.boxes_to_image(boxes[0].numpy()), scores[0].numpy()
 
   def segment(self, features: Features, boxes: np.ndarray,
               classes: np.ndarray) -> np.ndarray:

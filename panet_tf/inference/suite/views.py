@@ -97,13 +97,11 @@ def _scale(image_size, rule, scale, long_edge):
 
 def scaled(image_size: tuple[int, int], scale: np.float32) -> np.ndarray:
   """Height and width at a scale, [2] float32 whole numbers."""
-  return np.maximum(np.round(np.float32(image_size) * scale), 1)
+  return np.maximum(np.round(np.asarray(image_size, np.float32) * scale), 1)
 
 
 def _canvas_edge(edge, pad_to):
-  """A multiple of the coarsest stride, 64; of 128 from 1024 on.
-
-  Every canvas is traced once: coarser steps make fewer of them.
-  """
+  """A multiple of the coarsest stride, 64; of 128 from 1024 on."""
+  # Every canvas is traced once: coarser steps make fewer of them.
   step = pad_to or (64 if edge < 1024 else 128)
   return int(-(-edge // step) * step)

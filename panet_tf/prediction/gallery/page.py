@@ -62,8 +62,7 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
       [result for each in found.values() for result in each], score_threshold)
   places = {category: place for place, category in enumerate(names)}
   data = {
-      'threshold': score_threshold,
-      'truth': ground_truth is not None,
+      'threshold': score_threshold, 'truth': ground_truth is not None,
       'classes': [
           {'name': str(name), 'color': '#{:02x}{:02x}{:02x}'.format(
               *colors.class_color(labels[category]))}
@@ -79,12 +78,9 @@ def write(output_dir: str, pictures: Mapping[Any, str | None],
 
 
 def _restricted(ground_truth, images):
-  return {
-      'categories': ground_truth['categories'],
-      'images': [each for each in ground_truth['images']
-                 if each['id'] in images],
-      'annotations': [each for each in ground_truth['annotations']
-                      if each['image_id'] in images]}
+  return dict(ground_truth, **{
+      name: [each for each in ground_truth[name] if each[key] in images]
+      for name, key in (('images', 'id'), ('annotations', 'image_id'))})
 
 
 def _picture(output_dir, picture, image):

@@ -61,8 +61,10 @@ def run(url: str, images: str, output_dir: str, *, mode: str = 'base64',
     timeout: of a request, seconds.
 
   Returns:
-    Exit code: 1 if an image has no answer. InputError for arguments that cannot
-    be used, or a server that answers nothing.
+    Exit code: 1 if an image has no answer.
+
+  Raises:
+    InputError: arguments that cannot be used, or a server that answers nothing.
   """
   server = open_server(url, timeout)
   names = _names(labels)

@@ -24,10 +24,7 @@ class GrpcServer:
   """A model behind grpc://host:8500/panet, without encryption."""
 
   def __init__(self, url: str, timeout: float):
-    """Opens a channel, which connects at the first request.
-
-    As `client.open_server`; InputError for another kind of URL.
-    """
+    """As `client.open_server`; connects at the first request."""
     match = _URL.fullmatch(url)
     if not match:
       raise errors.InputError(

@@ -30,10 +30,7 @@ class RestServer:
   """A model behind http://host:8501/v1/models/panet."""
 
   def __init__(self, url: str, timeout: float):
-    """Opens no connection yet.
-
-    As `client.open_server`; InputError for another kind of URL.
-    """
+    """As `client.open_server`; opens no connection yet."""
     if not _URL.fullmatch(url):
       raise errors.InputError(
           f'--url {url!r} should be http://HOST:8501/v1/models/NAME, or that '

@@ -35,16 +35,18 @@ def one_line(text: str) -> str:
 
 def detections(outputs: Mapping[str, Any], height: int,
                width: int) -> detections_lib.Detections:
-  """Checks the answer for one image of this size, pixels.
+  """Checks the answer for one image of this height and width.
 
   Args:
     outputs: name -> array or nested lists, with a batch dimension of 1.
-    height: of the image.
-    width: of the image.
+    height: of the image, pixels.
+    width: of the image, pixels.
 
   Returns:
-    Detections, whose labels are category ids of the data set; RefusedError if
-    anything is missing or has another type or shape.
+    Detections, whose labels are category ids of the data set.
+
+  Raises:
+    RefusedError: anything is missing or has another type or shape.
   """
   boxes = _array(outputs, 'detection_boxes', 'fiu', None, 4)
   rows = len(boxes)
@@ -52,8 +54,7 @@ def detections(outputs: Mapping[str, Any], height: int,
       'detection_boxes': boxes,
       'detection_scores': _array(outputs, 'detection_scores', 'fiu', rows),
       'detection_classes': _array(outputs, 'detection_classes', 'iu', rows),
-      'num_detections': _array(outputs, 'num_detections', 'iu'),
-  }
+      'num_detections': _array(outputs, 'num_detections', 'iu')}
   count = int(found['num_detections'])
   if not 0 <= count <= rows:
     raise RefusedError(f'num_detections of the answer is {count} of {rows}')

@@ -46,8 +46,10 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     batch_size: images in every call; None leaves it to the call.
 
   Returns:
-    `op_counts`. InputError if tf2onnx is not installed, or the weights are
-    beyond 2 GB.
+    `op_counts`.
+
+  Raises:
+    InputError: tf2onnx is not installed, or the weights are beyond 2 GB.
   """
   try:
     import onnx
@@ -92,10 +94,8 @@ def _describe(model, info):
 def _quiet():
   """Keeps stderr back, and shows it if something fails.
 
-  TensorFlow's optimizer logs from C++, below whatever Python could set.
-
-  Raises:
-    RuntimeError: tf2onnx logged an error, which it goes on after.
+  TensorFlow's optimizer logs from C++, below whatever Python could set. An
+  error that tf2onnx logs, and goes on after, is a RuntimeError.
   """
   failures = []
   handler = logging.Handler(logging.ERROR)

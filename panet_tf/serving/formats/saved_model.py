@@ -120,10 +120,9 @@ class _Signatures:
     """Images one by one to the canvas, all of them through the network."""
     images_spec, info_spec = self.network_input(None)
     with tf.device('cpu:0'):
-      images, image_info = tf.map_fn(
-          on_canvas, inputs, fn_output_signature=(
-              tf.TensorSpec(images_spec.shape[1:], tf.float32),
-              tf.TensorSpec(info_spec.shape[1:], tf.float32)))
+      images, image_info = tf.map_fn(on_canvas, inputs, fn_output_signature=(
+          tf.TensorSpec(images_spec.shape[1:], tf.float32),
+          tf.TensorSpec(info_spec.shape[1:], tf.float32)))
     return self._outputs(images, image_info)
 
   def _one_by_one(self, inputs, on_canvas):

@@ -75,8 +75,11 @@ def convert(saved_model: str, output_dir: str, *, precision: str = 'FP16',
     max_images: of the glob, the first so many by name.
 
   Returns:
-    `report` and the options. Error, and nothing written, if the SavedModel, an
-    option or the installation is unfit.
+    `report` and the options.
+
+  Raises:
+    Error: the SavedModel, an option or the installation is unfit. Nothing is
+      written then.
   """
   kind, fixed_batch = _signature(saved_model, signature)
   paths = sorted(filter(os.path.isfile, glob_lib.glob(images)))[:max_images]

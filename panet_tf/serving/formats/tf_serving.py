@@ -34,11 +34,9 @@ def warmup_requests(image: np.ndarray,
   stream = io.BytesIO()
   Image.fromarray(image).save(stream, 'png')
   example = tfrecord_file.serialize({'image/encoded': [stream.getvalue()]})
-  return {
-      'image_tensor': np.stack([image] * number),
-      'image_bytes': [stream.getvalue()] * number,
-      'tf_example': [example] * number,
-  }
+  return {'image_tensor': np.stack([image] * number),
+          'image_bytes': [stream.getvalue()] * number,
+          'tf_example': [example] * number}
 
 
 def write_warmup(folder: str, requests: Mapping[str, Any]):

@@ -18,10 +18,6 @@ from panet_tf.serving import export_module
 from panet_tf.serving.formats import tflite_metadata
 from panet_tf.serving.formats import tflite_quantization
 
-INT8 = tflite_quantization.INT8
-QUANT_TYPES = (
-    '', tflite_quantization.FLOAT16, tflite_quantization.DYNAMIC, INT8)
-
 
 def write(module: export_module.ExportModule, info: model_info.ModelInfo,
           path: str, *, quant_type: str = '',
@@ -40,8 +36,11 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
       layers need some 50 or more.
 
   Returns:
-    `op_counts`. InputError if the file cannot be written; RuntimeError if the
-    graph has an op that is not TFLite's.
+    `op_counts`.
+
+  Raises:
+    InputError: the file cannot be written.
+    RuntimeError: the graph has an op that is not TFLite's.
   """
   rule = info.preprocessing
   content = _convert(module, rule.canvas)
@@ -53,9 +52,8 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
     raise RuntimeError(f'ops that are not TFLite\'s: {", ".join(others)}')
   # Last: the quantizer moves buffers to where readers of metadata do not look.
   content = tflite_metadata.add_metadata(content, info)
-  with files.written_whole(path) as temporary:
-    with open(temporary, 'wb') as f:
-      f.write(tflite_metadata.append_files(content, info))
+  with files.written_whole(path) as temporary, open(temporary, 'wb') as f:
+    f.write(tflite_metadata.append_files(content, info))
   return counts
 
 

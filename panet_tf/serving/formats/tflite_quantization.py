@@ -21,13 +21,10 @@ from panet_tf.inference import preprocessing
 
 # Model Garden's names. The last one has float32 inputs and outputs.
 FLOAT16, DYNAMIC, INT8 = 'fp16', 'default', 'int8_full_fp32_io'
+QUANT_TYPES = ('', FLOAT16, DYNAMIC, INT8)
 
-_LAYERS = (
-    qtyping.TFLOperationName.CONV_2D,
-    qtyping.TFLOperationName.DEPTHWISE_CONV_2D,
-    qtyping.TFLOperationName.CONV_2D_TRANSPOSE,
-    qtyping.TFLOperationName.FULLY_CONNECTED,
-)
+_LAYERS = [qtyping.TFLOperationName[name] for name in (
+    'CONV_2D', 'DEPTHWISE_CONV_2D', 'CONV_2D_TRANSPOSE', 'FULLY_CONNECTED')]
 _SIGNATURE = 'serving_default'  # The converter's name for the only one.
 
 

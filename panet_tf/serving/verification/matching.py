@@ -75,15 +75,12 @@ def box_ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 def pair(reference: Detections,
          exported: Detections) -> tuple[np.ndarray, np.ndarray]:
-  """Pairs detections one to one.
+  """Pairs detections one to one: of one class [P, 2], of two classes [Q, 2].
 
-  The pairs of one class have the greatest sum of box IoU - 0.1 * score
-  difference; an IoU below 0.5 is no pair. What is left is paired across the
-  classes in the same way.
-
-  Returns:
-    Pairs of one class [P, 2] and of two classes [Q, 2]: indices of a reference
-    detection and of an exported one.
+  Both are indices of a reference detection and of an exported one. The pairs of
+  one class have the greatest sum of box IoU - 0.1 * score difference; an IoU
+  below 0.5 is no pair. What is left is paired across the classes in the same
+  way.
   """
   ious = box_ious(reference.boxes, exported.boxes)
   apart = np.abs(np.subtract.outer(
@@ -104,20 +101,14 @@ def _assign(likeness):
 
 
 def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
-  """Mask IoU of detection i with detection i.
+  """Mask IoU [P] of detection i with detection i; 1 for two empty masks.
 
   Masks of boxes within 0.05 px of each other are compared cell by cell in the
   frame of the box: the sharpest, pasting a 28 x 28 mask into a small box hides
   most cells. Others, and masks of the whole image, are compared in the image's
   pixels. A cell or pixel that the reference has within 1e-4 of the threshold
-  0.5 may be either.
-
-  Args:
-    reference: P detections with `BoxMasks`.
-    exported: P detections with `BoxMasks` or `MaskWindows`.
-
-  Returns:
-    [P] float64; 1 where both masks are empty.
+  0.5 may be either. The reference has `BoxMasks`, the export these or
+  `MaskWindows`.
   """
   own: Any = reference.masks
   others: Any = exported.masks

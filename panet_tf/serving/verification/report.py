@@ -23,8 +23,7 @@ _LEAST_RUNS = 5
 _MEBI = 2**20
 
 
-def measure_latency(reference: Any, exported: Any,
-                    images: Sequence[np.ndarray],
+def measure_latency(reference: Any, exported: Any, images: Sequence[np.ndarray],
                     seconds: float = 5.0) -> dict[str, float]:
   """Times the whole of `detect`, from image to detections, one at a time.
 
@@ -98,10 +97,8 @@ def write(path: str, *, kind: str, checkpoint: str, experiment: str,
       'canvas': [int(edge) for edge in canvas],
       'verified': dataclasses.asdict(figures),
       'tolerance': dataclasses.asdict(tolerance),
-      'files': dict(sizes),
-      'ops': dict(sorted(ops.items())),
-      'options': dict(options),
-      'latency': dict(latency),
+      'files': dict(sizes), 'ops': dict(sorted(ops.items())),
+      'options': dict(options), 'latency': dict(latency),
       'peak_rss_mib': _peak_rss_mib(),
       'versions': _versions(_PACKAGES + _RUNTIMES.get(kind, _TFLITE)),
   }
