@@ -25,8 +25,6 @@ from panet_tf.prediction import frames as frames_lib
 from panet_tf.prediction import outputs
 from panet_tf.prediction import partial_results
 
-# What makes an image fail, and not the run.
-_FAILURES = (errors.InputError, OSError)
 _MOST_THREADS = 8  # Each holds an image.
 
 
@@ -153,7 +151,7 @@ class PredictionRun(contextlib.AbstractContextManager['PredictionRun']):
     whole = [frame.pixels for frame in chunk if not frame.error]
     try:
       found = iter(self._detector.detect_many(whole) if whole else ())
-    except _FAILURES as e:
+    except (errors.InputError, OSError) as e:  # An image's, not the run's.
       if len(chunk) == 1:
         return [f'{chunk[0].path}: {e}']
       return [one for frame in chunk for one in self._detect([frame])]

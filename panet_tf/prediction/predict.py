@@ -106,6 +106,9 @@ def predict(models: str | Sequence[str],
 def _open(models, overrides, batch_size, tile,
           overlap) -> detector_lib.Detector:
   """The model, or ensemble, on whole images or on tiles."""
+  if batch_size < 1:
+    raise errors.InputError(
+        f'--batch_size is {batch_size}; it must be 1 or more')
   if overlap is not None and not tile:
     raise errors.InputError('--overlap goes with --tile')
   detector = open_model.open_model(models, overrides)

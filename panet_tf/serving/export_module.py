@@ -37,10 +37,7 @@ class ExportModule(tf.Module):
   """A trained model between the network's input and its detections."""
 
   def __init__(self, run: runs.Run, formulation: str = formulations.SAVED):
-    """Restores the model, of a formulation as in `build_model`.
-
-    InputError if the checkpoint does not fit.
-    """
+    """A run's model, see `build_model`; InputError if weights do not fit."""
     super().__init__(name='panet')
     self.parser = run.parser
     self.model = run.build_model(

@@ -20,7 +20,6 @@ _PACKAGES = ('panet_tf', 'tensorflow', 'tf_keras', 'tf-models-official',
 _RUNTIMES = {'saved_model': (), 'onnx': ('tf2onnx', 'onnx', 'onnxruntime')}
 _TFLITE = ('ai-edge-litert',)  # The runtime of every other kind.
 _LEAST_RUNS = 5
-_MEBI = 2**20
 
 
 def measure_latency(reference: Any, exported: Any, images: Sequence[np.ndarray],
@@ -122,7 +121,7 @@ def summary(report: Mapping[str, Any]) -> str:
              if verified[name] is not None]
   return '\n'.join([
       f'{report["kind"]} of {report["checkpoint"]}: '
-      f'{sum(sizes) / _MEBI:.1f} MiB in {len(sizes)} files, '
+      f'{sum(sizes) / 2**20:.1f} MiB in {len(sizes)} files, '
       f'{sum(report["ops"].values())} ops of {len(report["ops"])} kinds',
       f'verified: {counts}',
       f'  {", ".join(figures)}',
