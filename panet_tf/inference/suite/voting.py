@@ -22,9 +22,11 @@ Detections = detections.Detections
 
 def intersections(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Areas that boxes [A, 4] share with others [B, 4]: [A, B] float64."""
-  boxes, others = _edges(boxes)[:, np.newaxis], _edges(others)
-  return _products(np.minimum(boxes[..., 2:], others[:, 2:])
-                   - np.maximum(boxes[..., :2], others[:, :2]))
+  low_y, low_x, high_y, high_x = _edges(boxes).T[..., np.newaxis]
+  y1, x1, y2, x2 = _edges(others).T
+  tall = np.minimum(high_y, y2) - np.maximum(low_y, y1)
+  wide = np.minimum(high_x, x2) - np.maximum(low_x, x1)
+  return np.maximum(tall, 0) * np.maximum(wide, 0)
 
 
 def ious(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -175,11 +177,7 @@ def _as_given(values, like) -> np.ndarray:
 
 def areas(boxes: np.ndarray) -> np.ndarray:
   """Areas [N] of boxes [N, 4], 0 of one that ends before it begins."""
-  return _products(boxes[:, 2:] - boxes[:, :2])
-
-
-def _products(extents):
-  tall, wide = np.moveaxis(np.maximum(extents, 0), -1, 0)
+  tall, wide = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).T
   return tall * wide
 
 
