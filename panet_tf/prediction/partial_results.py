@@ -145,7 +145,10 @@ class PartialResults(contextlib.AbstractContextManager['PartialResults']):
       yield from _chunks(f)
 
   def finish(self, path: str) -> int:
-    """Writes all results as a JSON list, deletes the file, and counts them."""
+    """Writes all results as a JSON list, deletes the file, and counts them.
+
+    InputError if `path` cannot be written.
+    """
     count = 0
     with files.written_whole(path) as temporary:
       with open(temporary, 'w', encoding='utf-8') as f:  # As `write_json`.
