@@ -20,12 +20,12 @@ from official.vision.ops import preprocess_ops
 import tensorflow as tf
 
 from panet_tf.configs import canvases as canvases_lib
+from panet_tf.configs import panet as panet_config
 from panet_tf.dataloaders import image_scaling
 from panet_tf.dataloaders import mask_targets
 from panet_tf.dataloaders import placement
 from panet_tf.dataloaders import rpn_targets
 from panet_tf.model_garden import records
-from panet_tf.ops import box_convention
 
 
 class Decoder(records.Decoder):
@@ -41,59 +41,38 @@ class Decoder(records.Decoder):
 class Parser(official_parser.Parser):
   """Parser for training and evaluation."""
 
-  def __init__(self, *, input_size, min_level, max_level, num_scales,
-               aspect_ratios, anchor_size, short_edge=(),
-               short_edge_choices=(), long_edge=0, canvases=(),
-               rpn_match_threshold=0.7, rpn_unmatched_threshold=0.3,
-               rpn_batch_size_per_im=256, rpn_fg_fraction=0.5,
-               aug_rand_hflip=False, aug_rand_vflip=False, aug_scale_min=1.0,
-               aug_scale_max=1.0, skip_crowd_during_training=True,
-               max_num_instances=100, include_mask=True, mask_crop_size=112,
-               aligned_masks=True, dtype='float32', pad_to=0,
-               pixels=image_scaling.DEFAULT_PIXELS, num_proposals=0,
-               boxes=box_convention.EDGES):
+  def __init__(self, model: panet_config.PANet, data: panet_config.DataConfig,
+               pixels: image_scaling.Pixels, num_proposals: int):
     """Keeps what to make of an example.
 
-    Args are those of Model Garden's Mask R-CNN parser of the same name, and:
-      input_size: [height, width] images are fitted into where `short_edge` is
-        empty.
-      short_edge, short_edge_choices, long_edge, canvases, aligned_masks,
-        pad_to: see `configs.data.ParserConfig`.
+    Args:
+      model: whose input and labels they become.
+      data: how; masks are for training only.
       pixels: how they are normalised.
       num_proposals: of an example's `proposals`, [n, 4] yxyx edges in pixels of
         the image, that come in the place of anchors and RPN targets; 0 has
         none.
-      boxes: the convention of anchors and proposals.
     """
-    self._short_edge, self._long_edge = list(short_edge), long_edge
-    self._short_edge_choices = list(short_edge_choices)
-    self._by_edges = bool(short_edge or short_edge_choices)
+    self._options = options = data.parser
+    self._pixels, self._dtype = pixels, data.dtype
+    self._edges = [*options.short_edge, *options.short_edge_choices]
+    self._input_size = list(model.input_size[:2])
     self._canvases = [
-        canvases_lib.canvas_size(canvas, 0) for canvas in canvases]
+        canvases_lib.canvas_size(canvas, 0) for canvas in
+        canvases_lib.parse_canvases(options, data.is_training)]
     if not self._canvases:
       self._canvases = [canvases_lib.canvas_size(
-          input_size, long_edge if self._by_edges else 0)]
-    self._input_size = list(input_size[:2])
+          self._input_size, options.long_edge if self._edges else 0)]
     self._anchor_boxes = functools.partial(
-        boxes.anchors, min_level=min_level, max_level=max_level,
-        num_scales=num_scales, aspect_ratios=aspect_ratios,
-        anchor_size=anchor_size)
-    self._pixels = pixels
+        model.box_convention.anchors, min_level=model.min_level,
+        max_level=model.max_level, **model.anchor.as_dict())
     self._num_proposals = num_proposals
     self._place_proposals = functools.partial(
-        placement.place_proposals, most=num_proposals, convention=boxes)
-    self._rpn_options = (rpn_match_threshold, rpn_unmatched_threshold,
-                         rpn_batch_size_per_im, rpn_fg_fraction)
+        placement.place_proposals, most=num_proposals,
+        convention=model.box_convention)
     self._targets = {}  # Of each canvas.
-    self._flips = (aug_rand_vflip, aug_rand_hflip)
-    self._jitter = (aug_scale_min, aug_scale_max)
-    self._skip_crowd = skip_crowd_during_training
-    self._max_num_instances = max_num_instances
-    self._include_mask = include_mask
-    self._mask_crop_size = mask_crop_size
-    self._aligned_masks = aligned_masks
-    self._dtype = dtype
-    self.pad_to = pad_to
+    self._include_mask = model.include_mask and data.is_training
+    self.pad_to = options.pad_to
 
   def eval_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
@@ -112,10 +91,9 @@ class Parser(official_parser.Parser):
 
   def _eval_scale(self, image):
     size = tf.cast(tf.shape(image)[:2], tf.float32)
-    if not self._by_edges:
+    if not self._edges:
       return self._fit(size)
-    return self._scale_for_edges(
-        size, max(self._short_edge + self._short_edge_choices))
+    return self._scale_for_edges(size, max(self._edges))
 
   def _on_canvas(self, image, scale, canvas):
     image, image_info = image_scaling.resize_to_canvas(
@@ -124,12 +102,11 @@ class Parser(official_parser.Parser):
 
   def eval_rule(self) -> dict[str, object]:
     """`eval_image` in words: fields of `inference.preprocessing`."""
-    edges = self._short_edge + self._short_edge_choices
     return {
         'canvas': [int(edge) for edge in self._canvases[0]],
-        'fit': None if self._by_edges else list(self._input_size),
-        'short_edge': max(edges) if self._by_edges else None,
-        'long_edge': self._long_edge if self._by_edges else None,
+        'fit': None if self._edges else list(self._input_size),
+        'short_edge': max(self._edges) if self._edges else None,
+        'long_edge': self._options.long_edge if self._edges else None,
         'color_order': self._pixels.color_order,
         'mean': list(self._pixels.mean),
         'stddev': list(self._pixels.stddev),
@@ -147,20 +124,21 @@ class Parser(official_parser.Parser):
     """As the edges say, but no larger than the roomiest canvas."""
     room = tf.reduce_min(self._canvases / image_size, 1)
     scale = image_scaling.scale_for_edges(
-        image_size, short_edge, self._long_edge)
+        image_size, short_edge, self._options.long_edge)
     return tf.minimum(scale, tf.reduce_max(room))
 
   def _train_scale(self, image_size, seed):
-    if self._short_edge_choices:
+    options = self._options
+    if options.short_edge_choices:
       short_edge = tf.gather(
-          tf.constant(self._short_edge_choices, tf.float32),
+          tf.constant(options.short_edge_choices, tf.float32),
           tf.random.stateless_uniform(
-              [], seed, 0, len(self._short_edge_choices), tf.int32))
+              [], seed, 0, len(options.short_edge_choices), tf.int32))
       return self._scale_for_edges(image_size, short_edge)
-    if self._short_edge:
-      short_edge = tf.random.stateless_uniform([], seed, *self._short_edge)
+    if options.short_edge:
+      short_edge = tf.random.stateless_uniform([], seed, *options.short_edge)
       return self._scale_for_edges(image_size, short_edge)
-    low, high = self._jitter
+    low, high = options.aug_scale_min, options.aug_scale_max
     return self._fit(image_size) * (
         tf.random.stateless_uniform([], seed, low, high)
         if high > low else low)
@@ -171,13 +149,15 @@ class Parser(official_parser.Parser):
         anchors = {level: boxes.numpy() for level, boxes in
                    self._anchor_boxes(image_size=canvas).items()}
       self._targets[canvas] = rpn_targets.RPNTargets(
-          anchors, *self._rpn_options)
+          anchors, self._options.rpn_match_threshold,
+          self._options.rpn_unmatched_threshold,
+          self._options.rpn_batch_size_per_im, self._options.rpn_fg_fraction)
     return self._targets[canvas]
 
   def _objects(self, data):
     """Boxes in 0..1, classes, masks of the objects to learn from."""
     keep = tf.ones_like(data['groundtruth_is_crowd'])
-    if self._skip_crowd:
+    if self._options.skip_crowd_during_training:
       keep = tf.logical_not(data['groundtruth_is_crowd'])
     fields = [data['groundtruth_boxes'], data['groundtruth_classes']]
     if self._include_mask:
@@ -207,7 +187,8 @@ class Parser(official_parser.Parser):
     image = data['image']
     image_size = tf.cast(tf.shape(image)[:2], tf.float32)
     flips = tf.logical_and(
-        tf.random.stateless_uniform([2], seeds[0]) < 0.5, self._flips)
+        tf.random.stateless_uniform([2], seeds[0]) < 0.5,
+        (self._options.aug_rand_vflip, self._options.aug_rand_hflip))
 
     image = placement.flip_image(image, flips)
     image, image_info = image_scaling.resize_to_canvas(
@@ -233,20 +214,21 @@ class Parser(official_parser.Parser):
           self._rpn_targets(canvas)(pixels, seeds[3]))
       labels['anchor_boxes'] = self._anchor_boxes(image_size=canvas)
     if self._include_mask:
-      kept = present[:self._max_num_instances]
-      back = (pixels[:self._max_num_instances] + tf.tile(offset, [2])
+      most = self._options.max_num_instances
+      kept = present[:most]
+      back = (pixels[:most] + tf.tile(offset, [2])
              ) / tf.tile(image_size * scale, [2])
       crops = mask_targets.masks_in_boxes(
           {key: tf.gather(value, kept) for key, value in masks.items()},
           placement.flip_boxes(back, flips) * tf.tile(image_size, [2]),
-          tf.shape(data['image'])[:2], self._mask_crop_size,
-          self._aligned_masks)
+          tf.shape(data['image'])[:2], self._options.mask_crop_size,
+          self._options.aligned_masks)
       labels['gt_masks'] = self._pad(placement.flip_masks(crops, flips))
     return tf.cast(image, self._dtype), labels
 
   def _pad(self, tensor):
     return preprocess_ops.clip_or_pad_to_fixed_size(
-        tensor, self._max_num_instances, -1)
+        tensor, self._options.max_num_instances, -1)
 
   def _parse_eval_data(self, data):
     """Image and labels of one evaluation example: no ground truth in it."""

@@ -17,7 +17,7 @@ from panet_tf.configs import experiments
 from panet_tf.data.anchors import boxes as boxes_lib
 from panet_tf.data.anchors import grid as grid_lib
 from panet_tf.data.anchors import search as anchors_lib
-from panet_tf.dataloaders import parser as panet_parser
+from panet_tf.dataloaders import factory as input_factory
 from tests.support import tiny
 
 Anchors, NetworkInput = anchors_lib.Anchors, anchors_lib.NetworkInput
@@ -304,11 +304,10 @@ def with_canvases(*canvases):
 
 @pytest.mark.parametrize('canvas', ['512x1024', '500x700', '1344x1344'])
 def test_boxes_are_scaled_as_evaluation_does_on_its_canvas(canvas):
-  _, network_input = anchors_lib.of_experiment(with_canvases(canvas))
-  evaluation = panet_parser.Parser(
-      input_size=(1024, 1024), min_level=2, max_level=6, num_scales=1,
-      aspect_ratios=[1.0], anchor_size=8, short_edge=[800], long_edge=1000,
-      canvases=[[int(edge) for edge in canvas.split('x')]])
+  params = with_canvases(canvas)
+  _, network_input = anchors_lib.of_experiment(params)
+  evaluation = input_factory.build_parser(
+      params.task.model, params.task.validation_data)
   for height, width in (480, 640), (640, 480), (333, 1000):
     _, info = evaluation.eval_image(np.zeros([height, width, 3], np.uint8))
     assert network_input.scaled(height, width) == pytest.approx(
