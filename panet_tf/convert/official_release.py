@@ -129,27 +129,17 @@ def set_weights(model: panet_model.PANetModel, arrays: Any, path: str):
 
 def entries(model: panet_model.PANetModel) -> Iterator[weights.Entry]:
   """Every key of the release, and the variable it belongs to."""
-  yield from backbone_entries(model.backbone, 'Conv_Body.conv_body')
+  for place, conv in sources.places(model.backbone):
+    block = '' if place == sources.STEM else f'{place.block}.'
+    key, norm = sources.torch_layers(
+        place, f'Conv_Body.conv_body.res{place.stage}.{block}')
+    yield from _entries(conv, key, [norm])
   yield from part_entries('decoder', model.decoder)
   yield from part_entries('rpn_head', model.rpn_head)
   box_head = model.detection_head[0]
   yield from part_entries(f'box_head_{box_head.kind}', box_head)
   if model.mask_head is not None:
     yield from part_entries('mask_head', model.mask_head)
-
-
-def backbone_entries(backbone, prefix):
-  """Of the ResNet, whose keys begin with `prefix`."""
-  for place, conv in sources.places(backbone):
-    if place == sources.STEM:
-      names = ['res1.conv1', 'res1.bn1']
-    elif place.name == 'shortcut':
-      names = [f'res{place.stage}.{place.block}.downsample.{i}' for i in (0, 1)]
-    else:
-      names = [f'res{place.stage}.{place.block}.{kind}{place.name[-1]}'
-               for kind in ('conv', 'bn')]
-    key, norm = (f'{prefix}.{name}' for name in names)
-    yield from _entries(conv, key, [norm])
 
 
 def part_entries(name: str, part: Any) -> Iterator[weights.Entry]:

@@ -95,16 +95,17 @@ def _without(arrays, unused):
   return {key: a for key, a in arrays.items() if not pattern.search(key)}
 
 
+def torch_layers(place: Place, prefix: str) -> tuple[str, str]:
+  """Names of convolution and norm in ResNets of PyTorch, behind a prefix."""
+  if place.name == 'shortcut':
+    return f'{prefix}downsample.0', f'{prefix}downsample.1'
+  number = 1 if place == STEM else place.name[-1]
+  return f'{prefix}conv{number}', f'{prefix}bn{number}'
+
+
 def _torchvision_keys(place: Place) -> Keys:
-  if place == STEM:
-    conv, norm = 'conv1', 'bn1'
-  else:
-    block = f'layer{place.stage - 1}.{place.block}'
-    if place.name == 'shortcut':
-      conv, norm = f'{block}.downsample.0', f'{block}.downsample.1'
-    else:
-      conv = f'{block}.{place.name}'
-      norm = f'{block}.bn{place.name[-1]}'
+  conv, norm = torch_layers(place, '' if place == STEM else
+                            f'layer{place.stage - 1}.{place.block}.')
   return Keys(f'{conv}.weight', f'{norm}.weight', f'{norm}.bias',
               f'{norm}.running_mean', f'{norm}.running_var')
 
