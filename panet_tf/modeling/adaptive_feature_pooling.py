@@ -45,7 +45,6 @@ class AdaptiveFeaturePooling(configured.Configured):
       boxes: how they are pooled, up to the edge or, as in the release, to the
         index of the last pixel; or its name.
       formulation: of ROIAlign, one of `formulations.NAMES`.
-      **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
     self.crop_size = crop_size
@@ -56,7 +55,7 @@ class AdaptiveFeaturePooling(configured.Configured):
 
   def call(self, features: Mapping[str, tf.Tensor], boxes: tf.Tensor,
            training=None) -> list[tf.Tensor]:
-    """Pools.
+    """Pools from levels 2, 3, 4, 5.
 
     Args:
       features: {'2'..'6'}: [batch, height / 2^level, width / 2^level,
@@ -65,8 +64,7 @@ class AdaptiveFeaturePooling(configured.Configured):
       training: not used; Model Garden passes it.
 
     Returns:
-      Four tensors [batch, num_boxes, crop_size, crop_size, channels], of
-      levels 2, 3, 4, 5.
+      Four tensors [batch, num_boxes, crop_size, crop_size, channels].
     """
     del training
     return self._pool({level: features[level] for level in LEVELS}, boxes)
@@ -85,12 +83,8 @@ class AdaptiveFeaturePooling(configured.Configured):
 def assigned_level(boxes: tf.Tensor) -> tf.Tensor:
   """FPN's size rule: floor(4 + log2(sqrt(area) / 224)), clamped to 2..5.
 
-  Args:
-    boxes: [..., 4], yxyx, network-input pixels. An empty or inverted box goes
-      to level 2.
-
-  Returns:
-    [...], int32.
+  Of boxes [..., 4], yxyx, network-input pixels; [...] int32. An empty or
+  inverted box goes to level 2.
   """
   size = tf.nn.relu(boxes[..., 2:] - boxes[..., :2])  # pyright: ignore[reportArgumentType] - TensorFlow's stub of Tensor does not know `...`
   area = tf.maximum(tf.reduce_prod(size, axis=-1), 1.)
@@ -121,9 +115,8 @@ class SingleLevelPooling(AdaptiveFeaturePooling):
     for i, level in enumerate(LEVELS):
       here = tf.cast(tf.equal(slot, i), tf.int32)
       chosen = self._chosen(here)
-      crop = self._pool({level: features[level]},
-                        tf.gather(boxes, chosen, batch_dims=1))
-      pooled.append(crop[0])
+      pooled += self._pool({level: features[level]},
+                           tf.gather(boxes, chosen, batch_dims=1))
       rank = tf.cumsum(here, axis=1) - 1
       position += here * (offset + rank)
       offset += tf.shape(chosen)[1]

@@ -39,7 +39,6 @@ class BottomUpPath(configured.Configured):
       activation: after both convolutions. None is what the release does
         without GroupNorm; the paper's text says ReLU.
       kernel_regularizer: of the convolution kernels.
-      **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
     self.num_filters = num_filters
@@ -68,9 +67,8 @@ class BottomUpPath(configured.Configured):
     """Augments the pyramid.
 
     Args:
-      p: pyramid levels, {'2'..'5'}: [batch, height, width, num_filters], each
-        half the size of the finer one.
-      training: whether batch normalization uses the batch's statistics.
+      p: {'2'..'5'}: [batch, height, width, num_filters], each half the size of
+        the finer one.
 
     Returns:
       n: the same levels, n['2'] being p['2'] itself, and one more, '6': the

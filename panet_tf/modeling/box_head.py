@@ -42,7 +42,6 @@ class AdaptiveBoxHead(configured.Configured):
       norm_after_fc: whether also after the fc layer of '4conv1fc'; False in
         the release. '2fc' always has it after both.
       kernel_regularizer: of all kernels.
-      **kwargs: of the Keras layer.
 
     Raises:
       ValueError: for an unknown kind, fusion or fuse_after.
@@ -113,7 +112,6 @@ class AdaptiveBoxHead(configured.Configured):
 
     Args:
       pooled: num_levels tensors [batch, num_boxes, 7, 7, channels].
-      training: whether batch normalization uses the batch's statistics.
 
     Returns:
       class_logits: [batch, num_boxes, num_classes], before the softmax.

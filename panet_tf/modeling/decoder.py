@@ -19,8 +19,6 @@ from panet_tf.modeling import feature_pyramid
 from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
-_COARSER_LEVELS = ('subsample', 'conv')
-
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
 class PANetDecoder(configured.Configured, tf_keras.Model):
@@ -36,24 +34,22 @@ class PANetDecoder(configured.Configured, tf_keras.Model):
 
     Args:
       min_level: finest level, in and out.
-      max_level: coarsest level out. Above the backbone's coarsest level there
-        are `coarser_levels`.
+      max_level: coarsest level out.
       num_filters: channels of every level.
       bottom_up_path: False for a plain feature pyramid.
-      coarser_levels: 'subsample', every other row and column (the paper's N6),
-        or 'conv', stride-2 3x3 convolutions as in RetinaNet.
+      coarser_levels: than the backbone's; 'subsample', every other row and
+        column (the paper's N6), or 'conv', stride-2 3x3 ones as in RetinaNet.
       norm: normalization after every convolution.
       activation: of the bottom-up path; of 'conv' levels before the next one.
       kernel_regularizer: of the convolution kernels.
-      **kwargs: of the Keras model.
 
     Raises:
       ValueError: for an unknown coarser_levels.
     """
     super().__init__(**kwargs)
-    if coarser_levels not in _COARSER_LEVELS:
+    if coarser_levels not in ('subsample', 'conv'):
       raise ValueError(f'coarser_levels {coarser_levels!r}: expected one of '
-                       f'{_COARSER_LEVELS}.')
+                       "('subsample', 'conv').")
     self.min_level, self.max_level = min_level, max_level
     self.num_filters, self.coarser_levels = num_filters, coarser_levels
     self.normalization = normalization.Normalization.of(norm)
@@ -90,7 +86,6 @@ class PANetDecoder(configured.Configured, tf_keras.Model):
     Args:
       c: backbone maps by level: [batch, height / 2^level, width / 2^level,
         channels]. Levels outside min_level..max_level are not used.
-      training: whether batch normalization uses the batch's statistics.
 
     Returns:
       n: min_level..max_level, as strings, each with num_filters channels.

@@ -31,14 +31,7 @@ class FeaturePyramid(configured.Configured):
   def __init__(self, num_filters: int = 256,
                norm: normalization.Normalization | None = None,
                kernel_regularizer=None, **kwargs):
-    """Initializes the pyramid.
-
-    Args:
-      num_filters: channels of every output level.
-      norm: normalization after every convolution.
-      kernel_regularizer: of the convolution kernels.
-      **kwargs: of the Keras layer.
-    """
+    """`num_filters` of every level; `norm` follows every convolution."""
     super().__init__(**kwargs)
     self.num_filters = num_filters
     self.normalization = normalization.Normalization.of(norm)
@@ -60,16 +53,10 @@ class FeaturePyramid(configured.Configured):
 
   def call(self, c: Mapping[str, tf.Tensor], training=None
           ) -> Mapping[str, tf.Tensor]:
-    """Makes the pyramid.
+    """Backbone maps to the same levels with num_filters channels.
 
-    Args:
-      c: backbone maps by level, {'2'..'5'}: [batch, height / 2^level,
-        width / 2^level, any channels]. Height and width of the image are
-        multiples of 2^(coarsest level).
-      training: whether batch normalization uses the batch's statistics.
-
-    Returns:
-      The same levels with num_filters channels.
+    {'2'..'5'}: [batch, height / 2^level, width / 2^level, channels]. Height and
+    width of the image are multiples of 2^(coarsest level).
     """
     levels = sorted(c, key=int)
     m = {levels[-1]: self.lateral[levels[-1]](c[levels[-1]], training=training)}

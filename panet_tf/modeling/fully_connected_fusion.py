@@ -20,23 +20,16 @@ from panet_tf.modeling import adaptive_feature_pooling
 from panet_tf.modeling.layers import configured
 from panet_tf.modeling.layers import normalization
 
-_CROP_SIZE = 14
-_MASK_SIZE = 2 * _CROP_SIZE
+_MASK_SIZE = 28  # Twice that of the pooled grid.
 MASK_FUSIONS = ('sum', 'max', 'product')
 SOURCES = ('conv2', 'conv3', 'conv4')  # Of Table 5.
 
 
 def fuse_masks(a: tf.Tensor, b: tf.Tensor, fusion: str) -> tf.Tensor:
-  """Fuses two mask predictions (Table 5).
+  """Fuses logits of two mask predictions that broadcast to logits (Table 5).
 
-  Args:
-    a: logits, any shape.
-    b: logits that broadcast against a.
-    fusion: 'sum' of the logits, 'max' of the probabilities (or logits, which
-      is the same), or 'product' of the probabilities.
-
-  Returns:
-    Logits of the fused prediction.
+  `fusion` is the 'sum' of the logits, the 'max' of the probabilities (or
+  logits, which is the same), or the 'product' of the probabilities.
   """
   if fusion == 'sum':
     return a + b
@@ -77,7 +70,6 @@ class FullyConnectedFusion(configured.Configured):
       fc_relu: whether a ReLU follows the fc layer. True in the release, where
         the branch can then only raise logits; the paper names none.
       kernel_regularizer: of all kernels.
-      **kwargs: of the Keras layer.
 
     Raises:
       ValueError: for an unknown option, or groups that do not divide the
@@ -143,7 +135,7 @@ class FullyConnectedFusion(configured.Configured):
         adaptive_feature_pooling.fold(pooled), self.conv1, self.level_fusion,
         training)
 
-  def _trunk(self, pooled, training) -> tuple[tf.Tensor, tf.Tensor | None]:
+  def trunk(self, pooled, training=None) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Features before the classifier, and fc logits [m, 28, 28] or None."""
     x = {'conv1': self.fuse(pooled, training)}
     last = x['conv1']
@@ -163,42 +155,14 @@ class FullyConnectedFusion(configured.Configured):
       x = tf.nn.relu(x)
     return tf.reshape(x, [-1, _MASK_SIZE, _MASK_SIZE])
 
-  def branches(self, inputs, training=None
-              ) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Both predictions before they are fused, for all classes.
-
-    Args:
-      inputs: as for `call`; the classes are not used.
-      training: whether batch normalization uses the batch's statistics.
-
-    Returns:
-      fcn_logits: [batch, num_boxes, 28, 28, num_classes].
-      fc_logits: [batch, num_boxes, 28, 28], shared by all classes, or None
-        without the branch.
-    """
-    pooled, _ = inputs
-    up, fc = self._trunk(pooled, training)
-    lead = tf.shape(pooled[0])[:2]
-    size = [_MASK_SIZE, _MASK_SIZE]
-    fcn = tf.reshape(self.classifier(up),
-                     tf.concat([lead, size, [self.num_classes]], 0))
-    return fcn, None if fc is None else tf.reshape(
-        fc, tf.concat([lead, size], 0))
-
   def call(self, inputs, training=None) -> tf.Tensor:
-    """Predicts the mask of one class for each box.
+    """Mask logits [batch, num_boxes, 28, 28] of one class for each box.
 
-    Args:
-      inputs: [pooled, classes], where pooled are num_levels tensors [batch,
-        num_boxes, 14, 14, channels] and classes is [batch, num_boxes], any
-        integer or float dtype.
-      training: whether batch normalization uses the batch's statistics.
-
-    Returns:
-      Mask logits, [batch, num_boxes, 28, 28], before the sigmoid.
+    The inputs are [pooled, classes]: num_levels tensors [batch, num_boxes, 14,
+    14, channels]; [batch, num_boxes] of any integer or float dtype.
     """
     pooled, classes = inputs
-    up, fc = self._trunk(pooled, training)
+    up, fc = self.trunk(pooled, training)
     logits = self._logits_of(up, tf.reshape(tf.cast(classes, tf.int32), [-1]))
     if fc is not None:
       logits = fuse_masks(logits, fc, self.mask_fusion)

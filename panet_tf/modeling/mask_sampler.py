@@ -54,7 +54,6 @@ class MaskSampler(configured.Configured):
       mask_target_size: height and width of a target.
       num_sampled_masks: RoIs an image gives; where it has fewer foreground
         RoIs, background ones follow, with class 0, which the loss ignores.
-      **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
     self.mask_target_size = mask_target_size

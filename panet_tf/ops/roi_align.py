@@ -1,10 +1,6 @@
 """ROIAlign, on one feature level and on all of them.
 
-Section 3.2: "First, for each proposal, we map them to different feature levels
-[...]. Following Mask R-CNN, ROIAlign is used to pool feature grids from each
-level."
-
-ROIAlign (Mask R-CNN, section 3) cuts a box into bins and averages
+ROIAlign (section 3.2; Mask R-CNN, section 3) cuts a box into bins and averages
 `sampling_ratio` x `sampling_ratio` bilinear samples per bin. It is linear in
 the features, so one set of taps (a cell and a weight for every reading, see
 `_taps`) defines it. Three formulations of it, each for what it does best:
@@ -268,26 +264,11 @@ def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,
                                   sizes[0], sizes[0], features.shape[-1]])
 
 
-def multilevel_roi_align(features, boxes, output_size, *, sampling_ratio=2,
-                         aligned=True, formulation=formulations.KERNELS):
-  """Pools every box from every level (Figure 1c).
+def multilevel_roi_align(features, boxes, output_size, **options):
+  """`roi_align` of every level (Figure 1c), in ascending order.
 
-  Args:
-    features: {level: [batch, height, width, channels]}, such as '2'..'5'; the
-      stride of a level is 2**level.
-    boxes: [batch, num_boxes, 4], yxyx, network-input pixels.
-    output_size: As in `roi_align`, like the options.
-    sampling_ratio: See `roi_align`.
-    aligned: See `roi_align`.
-    formulation: See `roi_align`.
-
-  Returns:
-    One [batch, num_boxes, output_size, output_size, channels] per level, in
-    ascending order of level.
+  `features` are {level: [batch, height, width, channels]}, such as '2'..'5',
+  whose strides are 2**level.
   """
-  return [
-      roi_align(features[level], boxes, output_size, stride=2**int(level),
-                sampling_ratio=sampling_ratio, aligned=aligned,
-                formulation=formulation)
-      for level in sorted(features, key=int)
-  ]
+  return [roi_align(features[level], boxes, output_size, stride=2**int(level),
+                    **options) for level in sorted(features, key=int)]

@@ -26,6 +26,15 @@ def make(norm=NONE, **kwargs):
   return head
 
 
+def branches(head, levels):
+  """Logits before they are fused: of all classes, and those of the fc branch.
+  """
+  up, fc = head.trunk(levels)
+  size = [*levels[0].shape[:2], 28, 28]
+  return (tf.reshape(head.classifier(up), [*size, head.num_classes]),
+          None if fc is None else tf.reshape(fc, size))
+
+
 def release_head(arrays, fc_relu):
   x = [level[None] for level in release.nhwc(arrays['pooled'])]
   head = ff.FullyConnectedFusion(5, num_filters=64, norm=GN, fc_relu=fc_relu,
@@ -54,7 +63,7 @@ def test_mask_head_equals_the_release(parity, fc_relu, fc_key, mask_key):
   arrays = parity('mask_head_ff_gn')
   head, x = release_head(arrays, fc_relu)
   parity_lib.assert_near(head.fuse(x), release.nhwc(arrays['fused']))
-  fcn, fc = head.branches([x, None])
+  fcn, fc = branches(head, x)
   parity_lib.assert_near(fcn[0], release.nhwc(arrays['fcn_logits']))
   parity_lib.assert_near(fc[0], arrays[fc_key].reshape(-1, 28, 28))
   for k in range(5):
@@ -66,7 +75,7 @@ def test_mask_head_equals_the_release(parity, fc_relu, fc_key, mask_key):
 def test_masks_are_the_fused_branches_of_the_given_classes(mask_fusion):
   head = make(mask_fusion=mask_fusion)
   x = pooled()
-  fcn, fc = head.branches([x, CLASSES])
+  fcn, fc = branches(head, x)
   chosen = np.take_along_axis(
       fcn.numpy(), CLASSES.numpy()[:, :, None, None, None], axis=-1)[..., 0]
   expected = ff.fuse_masks(tf.constant(chosen), fc, mask_fusion)
@@ -116,15 +125,15 @@ def test_fc_branch_is_shared_by_all_classes():
 
 
 def test_without_its_relu_the_fc_branch_can_lower_logits():
-  assert tf.reduce_min(make().branches([pooled(), None])[1]) < 0
-  assert tf.reduce_min(make(fc_relu=True).branches([pooled(), None])[1]) >= 0
+  assert tf.reduce_min(branches(make(), pooled())[1]) < 0
+  assert tf.reduce_min(branches(make(fc_relu=True), pooled())[1]) >= 0
 
 
 @pytest.mark.parametrize('source', ['conv2', 'conv3', 'conv4'])
 def test_fc_branch_forks_off_its_source(source):
   head, x = make(source=source), pooled()
   with tf.GradientTape() as tape:
-    loss = tf.reduce_sum(head.branches([x, None])[1]**2)
+    loss = tf.reduce_sum(branches(head, x)[1]**2)
   names = ['conv2', 'conv3', 'conv4']
   grads = tape.gradient(loss, [head.convs[n].conv.kernel for n in names])
   reached = [n for n, g in zip(names, grads, strict=True) if g is not None]
@@ -162,9 +171,9 @@ def test_without_norm_after_upconv_it_has_a_bias_instead():
 def test_without_the_fc_branch_it_has_no_variables():
   head = make(fc_branch=False)
   assert not [w.name for w in head.weights if 'fc/' in w.name]
-  assert head.branches([pooled(), CLASSES])[1] is None
+  assert branches(head, pooled())[1] is None
   x = pooled()
-  fcn = head.branches([x, CLASSES])[0]
+  fcn = branches(head, x)[0]
   expected = tf.gather(fcn, CLASSES, axis=-1, batch_dims=2)
   release.assert_near(head([x, CLASSES]), expected.numpy(), 1e-5)
 

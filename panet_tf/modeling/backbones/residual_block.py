@@ -20,14 +20,7 @@ class SqueezeExcitation(configured.Configured):
 
   def __init__(self, channels: int, reduction: int = 16,
                kernel_regularizer=None, **kwargs):
-    """Initializes the layer.
-
-    Args:
-      channels: of the input.
-      reduction: channels for each unit of fc1.
-      kernel_regularizer: of both kernels.
-      **kwargs: of the Keras layer.
-    """
+    """For so many channels, of which `reduction` share a unit of fc1."""
     super().__init__(**kwargs)
     make = functools.partial(
         tf_keras.layers.Dense, kernel_initializer=normalization.he_fan_out(),
@@ -75,7 +68,6 @@ class ResidualBlock(configured.Configured):
       shortcut_size: kernel size of the projection.
       deformable: whether a bottleneck's 3x3 convolution is deformable.
       modulated: whether that has masks.
-      **kwargs: of the Keras layer.
     """
     super().__init__(**kwargs)
     self.bottleneck, self.projection = bottleneck, projection

@@ -67,14 +67,9 @@ DESIGNS = {
 class DeepStem(tf_keras.layers.Layer):
   """SENet's first layer: 3x3 convolutions of 64, 64 and 128 channels."""
 
-  def __init__(self, filters: int = 64, **kwargs):
-    """Initializes the layer.
-
-    Args:
-      filters: of the first two convolutions.
-      **kwargs: of `ConvNorm`, `name` of the layer.
-    """
-    super().__init__(name=kwargs.pop('name', None))
+  def __init__(self, filters: int, name: str, **kwargs):
+    """`filters`: of the first two convolutions; `kwargs`: of `ConvNorm`."""
+    super().__init__(name=name)
     self.conv1 = normalization.ConvNorm(filters, 3, 2, name='conv1', **kwargs)
     self.conv2 = normalization.ConvNorm(filters, 3, name='conv2', **kwargs)
     self.conv3 = normalization.ConvNorm(2 * filters, 3, name='conv3', **kwargs)
@@ -101,18 +96,15 @@ class ResNet(configured.Configured, tf_keras.Model):
 
     Args:
       model_id: a key of `DESIGNS`.
-      width_multiplier: of all channel counts, and of the groups: channels in a
-        group stay.
+      width_multiplier: of channels, and of groups: channels in a group stay.
       stride_in_1x1: where bottlenecks stride; True in Caffe and the release.
       frozen_stages: 0 freezes nothing, 1 the stem, 2 the stem and stage 2
         (the release), up to 5. Frozen kernels and normalization do not train,
         the normalization keeps its moving statistics.
       norm: normalization after every convolution.
       kernel_regularizer: of the kernels.
-      deformable_stages: of 3..5, where the 3x3 convolutions of the bottlenecks
-        are deformable.
-      modulated: whether those have masks.
-      **kwargs: of the Keras model.
+      deformable_stages: of 3..5, see `ResidualBlock`.
+      modulated: see there.
 
     Raises:
       ValueError: for an unknown model_id or stage, or a width that the groups
@@ -136,7 +128,7 @@ class ResNet(configured.Configured, tf_keras.Model):
     self.modulated = modulated
     width = int(64 * width_multiplier)
     if design.deep_stem:
-      self.stem = DeepStem(width, name='stem', **self._stage_kwargs(1))
+      self.stem = DeepStem(width, 'stem', **self._stage_kwargs(1))
     else:
       self.stem = normalization.ConvNorm(
           width, 7, 2, name='stem', **self._stage_kwargs(1))
@@ -192,15 +184,8 @@ class ResNet(configured.Configured, tf_keras.Model):
             for level in range(2, 6)}
 
   def call(self, images: tf.Tensor, training=None) -> Mapping[str, tf.Tensor]:
-    """Extracts features.
-
-    Args:
-      images: [batch, height, width, 3], normalized, multiples of 32.
-      training: whether batch normalization uses the batch's statistics.
-
-    Returns:
-      {'2'..'5'}: [batch, height / 2^level, width / 2^level, channels].
-    """
+    """Images [batch, height, width, 3], normalized, multiples of 32, to
+    {'2'..'5'}: [batch, height / 2^level, width / 2^level, channels]."""
     x = self.stem(images, training=training)
     # Zeros are a neutral padding for the maximum of a ReLU's output.
     pad = list(self.design.pool_padding)

@@ -211,7 +211,6 @@ class ConvNorm(_NormalizedLayer):
       groups: of input and output channels, see `grouped_conv`.
       deformable: a deformable convolution, see `deformable_conv`.
       modulated: that one's second version.
-      **kwargs: of the Keras layer.
 
     Raises:
       ValueError: where the groups of GroupNorm do not divide the filters.
@@ -249,7 +248,6 @@ class DenseNorm(_NormalizedLayer):
       use_bias: None for `norm.fc_bias`.
       kernel_initializer: None for Caffe's: uniform, by the fan-out.
       kernel_regularizer: of the kernel only.
-      **kwargs: of the Keras layer.
 
     Raises:
       ValueError: where the groups of GroupNorm do not divide the units.

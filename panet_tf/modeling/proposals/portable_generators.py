@@ -21,17 +21,26 @@ from panet_tf.ops import nms
 BOX_WEIGHTS = [10.0, 10.0, 5.0, 5.0]  # Model Garden's of the first stage.
 
 
-@tf_keras.utils.register_keras_serializable(package='PANet')
-class PortableROIGenerator(roi_generator.ROIGenerator):
-  """The generator, with its arguments; training has Model Garden's loops."""
+class _Portable(tf_keras.layers.Layer):
+  """What both generators take beside Model Garden's arguments."""
 
   def __init__(self, formulation: str = formulations.KERNELS,
                boxes: box_convention.BoxConvention | str = box_convention.EDGES,
                **kwargs):
-    """Takes Model Garden's arguments, a formulation and how boxes end."""
+    """Takes a formulation, and how boxes end."""
     super().__init__(**kwargs)
     self.formulation = formulations.check(formulation)
     self.boxes = box_convention.of(boxes)
+
+  def get_config(self) -> dict[str, Any]:
+    """Returns all arguments."""
+    return dict(super().get_config(), formulation=self.formulation,
+                boxes=self.boxes.name)
+
+
+@tf_keras.utils.register_keras_serializable(package='PANet')
+class PortableROIGenerator(_Portable, roi_generator.ROIGenerator):
+  """The generator, with its arguments; training has Model Garden's loops."""
 
   def call(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
            training=None):
@@ -72,25 +81,18 @@ class PortableROIGenerator(roi_generator.ROIGenerator):
         score_threshold=config['test_pre_nms_score_threshold'],
         formulation=self.formulation)
 
-  def get_config(self) -> dict[str, Any]:
-    """Returns Model Garden's arguments, and the two of `__init__`."""
-    return dict(super().get_config(), formulation=self.formulation,
-                boxes=self.boxes.name)
-
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class PortableDetectionGenerator(detection_generator.DetectionGenerator):
+class PortableDetectionGenerator(
+    _Portable, detection_generator.DetectionGenerator):
   """Model Garden's generator (its version 'v2'), with its arguments."""
 
-  def __init__(self, formulation: str = formulations.KERNELS,
-               boxes: box_convention.BoxConvention | str = box_convention.EDGES,
-               **kwargs):
-    """Takes Model Garden's arguments, a formulation and how boxes end."""
-    super().__init__(**kwargs)
-    self.formulation = formulations.check(formulation)
-    self.boxes = box_convention.of(boxes)
-    self._decode = detection_generator.DetectionGenerator(
-        **dict[str, Any](kwargs, apply_nms=False))
+  def __init__(self, *args, **kwargs):
+    """Takes its arguments, a formulation and how boxes end."""
+    super().__init__(*args, **kwargs)
+    official = detection_generator.DetectionGenerator
+    self._decode = official(**dict[str, Any](
+        official.get_config(self), apply_nms=False))
 
   def __call__(self, raw_boxes, raw_scores, anchor_boxes, image_shape,
                regression_weights=None, bbox_per_class=True):
@@ -142,11 +144,6 @@ class PortableDetectionGenerator(detection_generator.DetectionGenerator):
         'detection_classes': chosen // most + 1,
         'num_detections': tf.reduce_sum(tf.cast(scores > 0.0, tf.int32), 1),
     }
-
-  def get_config(self) -> dict[str, Any]:
-    """Returns Model Garden's arguments, and the two of `__init__`."""
-    return dict(super().get_config(), formulation=self.formulation,
-                boxes=self.boxes.name)
 
 
 def _best(boxes, scores, count):

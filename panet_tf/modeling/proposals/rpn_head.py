@@ -34,7 +34,6 @@ class RPNHead(configured.Configured):
       num_filters: their channels.
       norm: normalization after each.
       kernel_regularizer: of all kernels.
-      **kwargs: of the Keras layer.
 
     Raises:
       ValueError: where the groups of GroupNorm do not divide the filters.
@@ -73,7 +72,6 @@ class RPNHead(configured.Configured):
 
     Args:
       n: {'2'..'6'}: [batch, height, width, channels].
-      training: whether batch normalization uses the batch's statistics.
 
     Returns:
       scores: by level, [batch, height, width, anchors], before the sigmoid.
