@@ -67,8 +67,7 @@ def build_panet(
         boxes=config.box_convention)
   else:
     parts.update(_heads(config, norm, kernel_regularizer))
-    model = panet_model.PANetModel(
-        **parts, boxes=config.box_convention)
+    model = panet_model.PANetModel(**parts, boxes=config.box_convention)
   _create_variables(model, config)
   return model
 

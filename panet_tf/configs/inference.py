@@ -119,8 +119,7 @@ class Inference(hyperparams.Config):
         checks.one_of(f'{where}.ensemble[{number}].backbone', member.backbone,
                       backbone.BACKBONES)
       if not member.checkpoint:
-        raise errors.InputError(
-            f'{where}.ensemble[{number}] has no checkpoint')
+        raise errors.InputError(f'{where}.ensemble[{number}] has no checkpoint')
 
 
 def check_backbone(number: int, member: EnsembleMember, found: Any):

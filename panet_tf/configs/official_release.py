@@ -12,8 +12,7 @@ from panet_tf.configs import panet
 CONFIGS = {
     'e2e_panet_R-50-FPN_2x_mask': {},
     'e2e_panet_R-50-FPN_1x_det': {'include_mask': False},
-    'e2e_panet_R-50-FPN_1x_det_2fc': {
-        'include_mask': False, 'box_head': '2fc'},
+    'e2e_panet_R-50-FPN_1x_det_2fc': {'include_mask': False, 'box_head': '2fc'},
 }
 
 

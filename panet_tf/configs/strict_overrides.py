@@ -56,8 +56,7 @@ def _check_kinds(before: Any, after: Any, where: str, field: str = ''):
   optional = after is None and type(before) not in (bool, dict)
   if not optional and (not isinstance(after, kind) or (
       is_boolean and kind not in (bool, object))):
-    raise errors.InputError(
-        f'{where}: {field} is {after!r}; it must be {name}')
+    raise errors.InputError(f'{where}: {field} is {after!r}; it must be {name}')
   if isinstance(before, Mapping) and isinstance(after, Mapping):
     for key, value in before.items():
       _check_kinds(value, after.get(key, value), where,

@@ -97,8 +97,7 @@ def _set_norm(norm, given: Mapping[str, np.ndarray], epsilon: float):
   mean = given.get('mean', 0.0) - given.get('bias', 0.0)
   if 'variance' in given:
     variance = given['variance']
-    gamma = gamma * np.sqrt(
-        (variance + norm.epsilon) / (variance + epsilon))
+    gamma = gamma * np.sqrt((variance + norm.epsilon) / (variance + epsilon))
   else:
     variance = np.full_like(gamma, 1 - norm.epsilon)
   norm.gamma.assign(gamma)

@@ -76,8 +76,7 @@ class Parser(official_parser.Parser):
 
   def eval_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
-    return self._on_canvas(
-        image, self._eval_scale(image), self._canvases[0])
+    return self._on_canvas(image, self._eval_scale(image), self._canvases[0])
 
   def predict_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The same on as small a canvas as `pad_to` says, if it does."""

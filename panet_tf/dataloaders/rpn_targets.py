@@ -65,8 +65,7 @@ class RPNTargets:
 
     seeds = tf.random.split(seed, 2)
     positive = _draw(foreground, self._most_foreground, seeds[0])
-    negative = _draw(
-        background, self._batch_size - tf.size(positive), seeds[1])
+    negative = _draw(background, self._batch_size - tf.size(positive), seeds[1])
     num_anchors = len(self._anchors)
     scores = tf.tensor_scatter_nd_update(
         tf.fill([num_anchors], -1),
@@ -131,8 +130,7 @@ class RPNTargets:
     # Of several objects with one favourite the first has it.
     claims = tf.where(foreground[:, tf.newaxis] == favourites, 2.0, iou)
     # No object at all: argmax must not see an empty axis.
-    owner = tf.argmax(
-        tf.pad(claims, [[0, 0], [0, 1]], constant_values=-1.0), 1)
+    owner = tf.argmax(tf.pad(claims, [[0, 0], [0, 1]], constant_values=-1.0), 1)
     encode = faster_rcnn_box_coder.FasterRcnnBoxCoder().encode
     return encode(box_list.BoxList(tf.gather(boxes, owner)),
                   box_list.BoxList(anchors))

@@ -18,8 +18,7 @@ from panet_tf.ops import box_convention
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
-class PANetModel(proposal_stage.ProposalStage,
-                 maskrcnn_model.MaskRCNNModel):
+class PANetModel(proposal_stage.ProposalStage, maskrcnn_model.MaskRCNNModel):
   """PANet. Takes the same parts as `MaskRCNNModel`.
 
   `detect` runs everything. `features`, `propose`, `classify` and `segment` run

@@ -56,8 +56,7 @@ class BoxConvention:
         of Model Garden's `Anchor`.
     """
     if self == EDGES:
-      return anchor_ops.Anchor(
-          image_size=image_size, **fields).multilevel_boxes
+      return anchor_ops.Anchor(image_size=image_size, **fields).multilevel_boxes
     return _rounded_anchors(image_size, **fields)
 
   def im_info(self, image_info: tf.Tensor) -> tf.Tensor:
@@ -77,8 +76,7 @@ class BoxConvention:
     """
     if self == EDGES:
       return im_info
-    return _STRIDE * tf.math.ceil(
-        tf.cast(im_info[:, :2], tf.float32) / _STRIDE)
+    return _STRIDE * tf.math.ceil(tf.cast(im_info[:, :2], tf.float32) / _STRIDE)
 
   def clipped(self, boxes: tf.Tensor, area: tf.Tensor,
               pixel: tf.Tensor | float = 1.0) -> tf.Tensor:
@@ -121,8 +119,7 @@ class BoxConvention:
         boxes, *(x[:, tf.newaxis, tf.newaxis] for x in (area, pixel)))
     return boxes * _present(rois)[:, :, tf.newaxis], scores
 
-  def to_network_ends(self, boxes: tf.Tensor,
-                      im_info: tf.Tensor) -> tf.Tensor:
+  def to_network_ends(self, boxes: tf.Tensor, im_info: tf.Tensor) -> tf.Tensor:
     """Of `detections`, [B, N, 4], made to end behind a network pixel."""
     if self == EDGES:
       return boxes

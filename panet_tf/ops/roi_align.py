@@ -204,8 +204,7 @@ def _pool_gradient(gradient, shape, start, size, output_size, sampling_ratio):
   # Transposed first: a product with `transpose_a` is three times slower, and
   # its threads share the output.
   matrix = tf.raw_ops.SparseMatrixTranspose(input=matrix, type=tf.float32)
-  return tf.reshape(
-      tf.raw_ops.SparseMatrixMatMul(a=matrix, b=gradient), shape)
+  return tf.reshape(tf.raw_ops.SparseMatrixMatMul(a=matrix, b=gradient), shape)
 
 
 def roi_align(features, boxes, output_size, *, stride, sampling_ratio=2,

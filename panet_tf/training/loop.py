@@ -61,8 +61,7 @@ def run(experiment: str, mode: str, model_dir: str,
   if params.task.seed is not None:
     tf_keras.utils.set_random_seed(params.task.seed)
   if params.runtime.mixed_precision_dtype:
-    performance.set_mixed_precision_policy(
-        params.runtime.mixed_precision_dtype)
+    performance.set_mixed_precision_policy(params.runtime.mixed_precision_dtype)
   strategy = distribute_utils.get_distribution_strategy(
       distribution_strategy=params.runtime.distribution_strategy,
       all_reduce_alg=params.runtime.all_reduce_alg,

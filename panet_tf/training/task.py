@@ -165,8 +165,7 @@ class PANetTask(training.MaskRCNNTask):
     """Hands a batch to the evaluator, and says how far it is."""
     if not state:
       share = all_workers.share(tf.distribute.get_strategy())
-      self._watch = progress.EvaluationProgress(
-          round(share * self._num_images))
+      self._watch = progress.EvaluationProgress(round(share * self._num_images))
     state = super().aggregate_logs(state, step_outputs)
     self._watch(self.coco_metric.num_images)
     return state

@@ -155,8 +155,7 @@ def _by_tap(x, taps):
 
 def _split(position, length) -> tuple[tf.Tensor, tf.Tensor]:
   """Fraction behind a pixel, and the pixel counted from the zero in front."""
-  position = tf.clip_by_value(
-      position, -1, tf.cast(length, position.dtype))
+  position = tf.clip_by_value(position, -1, tf.cast(length, position.dtype))
   low = tf.floor(position)
   return position - low, tf.cast(low, tf.int32) + 1
 

@@ -105,8 +105,7 @@ def _in_blocks(x, kernel, strides):
       height * width, 1, channels, blocks, merged, filters // groups])
   same_group = tf.eye(merged, dtype=kernel.dtype)
   kernel = kernel * tf.reshape(same_group, [1, merged, 1, 1, merged, 1])
-  kernel = tf.reshape(
-      kernel, [height, width, merged * channels, filters])
+  kernel = tf.reshape(kernel, [height, width, merged * channels, filters])
   return tf.concat([
       tf.nn.conv2d(part, dense, strides, 'VALID') for part, dense in zip(
           tf.split(x, blocks, -1), tf.split(kernel, blocks, -1),

@@ -52,8 +52,7 @@ class PortableROIGenerator(_Portable, roi_generator.ROIGenerator):
     levels = [
         self._level(raw_boxes[level], raw_scores[level], anchor_boxes[level],
                     image_shape) for level in sorted(raw_scores)]
-    boxes, scores = (
-        tf.concat(parts, 1) for parts in zip(*levels, strict=True))
+    boxes, scores = (tf.concat(parts, 1) for parts in zip(*levels, strict=True))
     return _best(boxes, scores, self.get_config()['test_num_proposals'])
 
   def _level(self, raw_boxes, raw_scores, anchors, image_shape):

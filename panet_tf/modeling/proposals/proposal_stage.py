@@ -54,8 +54,7 @@ class ProposalStage:
       branch, detection_masks [B, N, M, M], probabilities in the frame of the
       box.
     """
-    found = self.run_stages(
-        images, self.im_info(image_info), anchors, **parts)
+    found = self.run_stages(images, self.im_info(image_info), anchors, **parts)
     return dict(found, detection_boxes=self.boxes.to_image(
         found['detection_boxes'], image_info))
 
