@@ -1,8 +1,5 @@
 """Configuration to model. The only file that knows both."""
 
-
-from typing import Any
-
 from official.vision.modeling import factory as official_factory
 import tensorflow as tf
 import tf_keras
@@ -50,11 +47,12 @@ def build_panet(
   backbone = _backbone(config, kernel_regularizer)
   decoder = neck.PANetDecoder(
       num_filters=config.decoder.num_filters,
-      bottom_up_path=config.bottom_up_path,
-      norm=norm,
-      kernel_regularizer=kernel_regularizer,
-      name='decoder')
-  parts = dict(_official_parts(config, backbone, decoder))
+      bottom_up_path=config.bottom_up_path, norm=norm,
+      kernel_regularizer=kernel_regularizer, name='decoder')
+  # Model Garden's proposals, samplers, detections; its heads are dropped.
+  parts = dict(official_factory.build_maskrcnn(
+      tf_keras.layers.InputSpec(shape=[None, *config.input_size]),
+      config, backbone=backbone, decoder=decoder).get_config())
   parts.update(_generators(config, parts))
   if config.stages == 'detector':
     parts.update(rpn_head=stored_proposals.NoRPN(name='rpn_head'),
@@ -62,9 +60,8 @@ def build_panet(
   else:
     parts.update(rpn_head=_rpn_head(config, kernel_regularizer))
   if config.stages == 'rpn':
-    model = rpn_model.RPNModel(
-        **{name: parts[name] for name in _RPN_PARTS},
-        boxes=config.box_convention)
+    model = rpn_model.RPNModel(**{name: parts[name] for name in _RPN_PARTS},
+                               boxes=config.box_convention)
   else:
     parts.update(_heads(config, norm, kernel_regularizer))
     model = panet_model.PANetModel(**parts, boxes=config.box_convention)
@@ -109,31 +106,20 @@ def build_backbone(config: panet_config.PANet) -> tf_keras.Model:
 def _normalization(config, kind):
   official = config.norm_activation
   return normalization.Normalization(
-      kind=kind,
-      momentum=official.norm_momentum,
-      epsilon=(_GROUP_NORM_EPSILON if kind == 'group'
-               else official.norm_epsilon))
+      kind, official.norm_momentum,
+      _GROUP_NORM_EPSILON if kind == 'group' else official.norm_epsilon)
 
 
 def _backbone(config, kernel_regularizer):
-  kind = config.backbone.normalization or config.normalization
+  options = config.backbone
   return resnet.ResNet(
-      model_id=config.backbone.key,
-      width_multiplier=config.backbone.width_multiplier,
-      stride_in_1x1=config.backbone.stride_in_1x1,
-      frozen_stages=config.backbone.frozen_stages,
-      norm=_normalization(config, kind),
+      options.key, options.width_multiplier, options.stride_in_1x1,
+      options.frozen_stages,
+      norm=_normalization(
+          config, options.normalization or config.normalization),
       kernel_regularizer=kernel_regularizer,
-      deformable_stages=config.backbone.deformable_stages,
-      modulated=config.backbone.modulated,
+      deformable_stages=options.deformable_stages, modulated=options.modulated,
       name='backbone')
-
-
-def _official_parts(config, backbone, decoder):
-  """Model Garden's proposals, samplers, detections; its heads are dropped."""
-  return official_factory.build_maskrcnn(
-      tf_keras.layers.InputSpec(shape=[None] + list(config.input_size)),
-      config, backbone=backbone, decoder=decoder).get_config()
 
 
 def _generators(config, parts):
@@ -160,73 +146,47 @@ def _generators(config, parts):
 
 def _rpn_head(config, kernel_regularizer):
   return rpn_head.RPNHead(
-      min_level=config.min_level,
-      max_level=config.max_level,
-      num_anchors_per_location=(
-          config.anchor.num_scales * len(config.anchor.aspect_ratios)),
+      config.min_level, config.max_level,
+      config.anchor.num_scales * len(config.anchor.aspect_ratios),
       num_convs=config.rpn_head.num_convs,
       num_filters=config.rpn_head.num_filters,
       norm=_normalization(
           config, config.rpn_normalization or config.normalization),
-      kernel_regularizer=kernel_regularizer,
-      name='rpn_head')
+      kernel_regularizer=kernel_regularizer, name='rpn_head')
 
 
 def _heads(config, norm, kernel_regularizer):
   """The second stage."""
+  shared = dict(
+      num_classes=config.num_classes,
+      num_levels=4 if config.adaptive_feature_pooling else 1,
+      fusion=config.pooling_fusion, fuse_after=config.fuse_after,
+      norm=norm, kernel_regularizer=kernel_regularizer)
   parts = dict(
       roi_aligner=_pooling(config, config.roi_aligner.crop_size),
-      detection_head=_box_head(config, norm, kernel_regularizer))
+      detection_head=box_head.AdaptiveBoxHead(
+          kind=config.box_head, num_filters=config.detection_head.num_filters,
+          fc_dims=config.detection_head.fc_dims,
+          norm_after_fc=config.norm_after_fc, name='detection_head', **shared))
   if config.include_mask:
+    crop_size = config.mask_roi_aligner.crop_size
     parts.update(
-        mask_roi_aligner=_pooling(config, config.mask_roi_aligner.crop_size),
+        mask_roi_aligner=_pooling(config, crop_size),
         mask_sampler=mask_sampler.MaskSampler(
-            mask_target_size=2 * config.mask_roi_aligner.crop_size,
-            num_sampled_masks=config.mask_sampler.num_sampled_masks),
-        mask_head=_mask_head(config, norm, kernel_regularizer))
+            2 * crop_size, config.mask_sampler.num_sampled_masks),
+        mask_head=fully_connected_fusion.FullyConnectedFusion(
+            num_convs=config.mask_head.num_convs,
+            num_filters=config.mask_head.num_filters,
+            fc_branch=config.fully_connected_fusion, source=config.fc_source,
+            mask_fusion=config.fc_fusion, fc_relu=config.fc_relu,
+            norm_after_upconv=config.norm_after_upconv, name='mask_head',
+            **shared))
   return parts
 
 
 def _pooling(config, crop_size):
   layer = (pooling.AdaptiveFeaturePooling if config.adaptive_feature_pooling
            else pooling.SingleLevelPooling)
-  return layer(
-      crop_size=crop_size,
-      sampling_ratio=config.roi_align.sampling_ratio,
-      aligned=config.roi_align.aligned,
-      boxes=config.box_convention,
-      formulation=config.roi_align.formulation)
-
-
-def _shared_head_arguments(config, norm, kernel_regularizer
-                          ) -> dict[str, Any]:
-  return dict(
-      num_classes=config.num_classes,
-      num_levels=4 if config.adaptive_feature_pooling else 1,
-      fusion=config.pooling_fusion,
-      fuse_after=config.fuse_after,
-      norm=norm,
-      kernel_regularizer=kernel_regularizer)
-
-
-def _box_head(config, norm, kernel_regularizer):
-  return box_head.AdaptiveBoxHead(
-      kind=config.box_head,
-      num_filters=config.detection_head.num_filters,
-      fc_dims=config.detection_head.fc_dims,
-      norm_after_fc=config.norm_after_fc,
-      name='detection_head',
-      **_shared_head_arguments(config, norm, kernel_regularizer))
-
-
-def _mask_head(config, norm, kernel_regularizer):
-  return fully_connected_fusion.FullyConnectedFusion(
-      num_convs=config.mask_head.num_convs,
-      num_filters=config.mask_head.num_filters,
-      fc_branch=config.fully_connected_fusion,
-      source=config.fc_source,
-      mask_fusion=config.fc_fusion,
-      fc_relu=config.fc_relu,
-      norm_after_upconv=config.norm_after_upconv,
-      name='mask_head',
-      **_shared_head_arguments(config, norm, kernel_regularizer))
+  options = config.roi_align
+  return layer(crop_size, options.sampling_ratio, options.aligned,
+               config.box_convention, options.formulation)

@@ -29,33 +29,25 @@ def _trainer(steps: list[int], learning_rates: list[float], *,
              checkpoint_interval: int = 2000) -> cfg.TrainerConfig:
   """SGD with momentum 0.9; the rate changes at `steps[:-1]`."""
   return cfg.TrainerConfig(
-      train_steps=steps[-1],
-      validation_steps=-1,
-      validation_interval=validation_interval,
-      steps_per_loop=steps_per_loop,
-      summary_interval=steps_per_loop,
-      checkpoint_interval=checkpoint_interval,
+      train_steps=steps[-1], validation_steps=-1,
+      validation_interval=validation_interval, steps_per_loop=steps_per_loop,
+      summary_interval=steps_per_loop, checkpoint_interval=checkpoint_interval,
       optimizer_config=optimization.OptimizationConfig({
           'optimizer': {'type': 'sgd', 'sgd': {'momentum': 0.9}},
-          'learning_rate': {
-              'type': 'stepwise',
-              'stepwise': {
-                  'boundaries': steps[:-1], 'values': learning_rates}},
-          'warmup': {
-              'type': 'linear',
-              'linear': {
-                  'warmup_steps': warmup_steps,
-                  'warmup_learning_rate': learning_rates[0] / 3}}}))
+          'learning_rate': {'type': 'stepwise', 'stepwise': {
+              'boundaries': steps[:-1], 'values': learning_rates}},
+          'warmup': {'type': 'linear', 'linear': {
+              'warmup_steps': warmup_steps,
+              'warmup_learning_rate': learning_rates[0] / 3}}}))
 
 
 def _on_all_devices(model: panet.PANet, trainer: cfg.TrainerConfig, *,
-                    data: list[str], batch_size: int, train: panet.ParserConfig,
-                    evaluation: panet.ParserConfig) -> cfg.ExperimentConfig:
+                    data: Sequence[str | None], batch_size: int,
+                    train: panet.ParserConfig, evaluation: panet.ParserConfig
+                   ) -> cfg.ExperimentConfig:
   """`data`: the ground truth's file, prefixes of the shards of both splits."""
   task = panet.PANetTask(
-      model=model,
-      annotation_file=data[0],
-      train_data=panet.DataConfig(
+      model=model, annotation_file=data[0], train_data=panet.DataConfig(
           input_path=f'{data[1]}-*.tfrecord', is_training=True,
           global_batch_size=batch_size, parser=train),
       validation_data=panet.DataConfig(
@@ -116,8 +108,11 @@ def panet_rpn() -> cfg.ExperimentConfig:
 def panet_official_release() -> cfg.ExperimentConfig:
   """The authors' release, on COCO; see configs/coco/official_*.yaml."""
   params = _coco(official_release.model(), [120000, 160000, 180000])
-  params.task.train_data.parser = official_release.train_parser()
-  params.task.validation_data.parser = official_release.evaluation_parser()
+  params.task.train_data.parser = panet.ParserConfig(
+      aug_rand_hflip=True,
+      short_edge_choices=[400, 600, 800, 1000, 1200, 1200], long_edge=1400)
+  params.task.validation_data.parser = panet.ParserConfig(
+      short_edge=[1000, 1000], long_edge=1400, pad_to=32)  # The stride of C5.
   params.task.validation_data.global_batch_size = 1
   return params
 
@@ -142,8 +137,7 @@ def panet_cityscapes() -> cfg.ExperimentConfig:
 def panet_mvd() -> cfg.ExperimentConfig:
   """Section 4.4 and Appendix A; see configs/mapillary."""
   model = panet.PANet(
-      num_classes=38,
-      input_size=[2432, 2432, 3],
+      num_classes=38, input_size=[2432, 2432, 3],
       anchor=maskrcnn.Anchor(
           anchor_size=4.0, aspect_ratios=[0.2, 0.5, 1.0, 2.0, 5.0]),
       detection_generator=maskrcnn.DetectionGenerator(max_num_detections=200))
@@ -162,8 +156,7 @@ def panet_mvd() -> cfg.ExperimentConfig:
 def panet_shapes() -> cfg.ExperimentConfig:
   """The embedded default: a small PANet on generated scenes."""
   model = panet.PANet(
-      num_classes=0,
-      input_size=[128, 128, 3],
+      num_classes=0, input_size=[128, 128, 3],
       anchor=maskrcnn.Anchor(anchor_size=4.0),
       backbone=panet.Backbone(model_id=18, width_multiplier=0.5),
       decoder=panet.Neck(num_filters=32),
@@ -176,26 +169,18 @@ def panet_shapes() -> cfg.ExperimentConfig:
       mask_sampler=maskrcnn.MaskSampler(num_sampled_masks=16),
       norm_activation=dataclasses.replace(
           panet.PANet().norm_activation, norm_momentum=0.97))
-  task = panet.PANetTask(
-      model=model,
-      seed=1,
-      train_data=panet.DataConfig(
-          input_path='runs/demo/data/train-*.tfrecord',
-          is_training=True,
-          global_batch_size=8,
-          parser=panet.ParserConfig(aug_rand_hflip=True, mask_crop_size=56)),
-      validation_data=panet.DataConfig(
-          input_path='runs/demo/data/val-*.tfrecord',
-          is_training=False,
-          global_batch_size=10,
-          drop_remainder=False,
-          parser=panet.ParserConfig(mask_crop_size=56)))
-  return cfg.ExperimentConfig(
-      task=task,
-      runtime=cfg.RuntimeConfig(distribution_strategy='off'),
-      trainer=_trainer(
-          [650, 800], [0.04, 0.004], warmup_steps=100, steps_per_loop=50,
-          validation_interval=800, checkpoint_interval=400))
+  trainer = _trainer(
+      [650, 800], [0.04, 0.004], warmup_steps=100, steps_per_loop=50,
+      validation_interval=800, checkpoint_interval=400)
+  params = _on_all_devices(
+      model, trainer, batch_size=8,
+      data=[None, 'runs/demo/data/train', 'runs/demo/data/val'],
+      train=panet.ParserConfig(aug_rand_hflip=True, mask_crop_size=56),
+      evaluation=panet.ParserConfig(mask_crop_size=56))
+  params.task.seed = 1
+  params.task.validation_data.global_batch_size = 10
+  params.runtime.distribution_strategy = 'off'
+  return params
 
 
 def read(experiment: str, config_files: Sequence[str] = (),

@@ -19,13 +19,9 @@ CONFIGS = {
 def model() -> panet.PANet:
   """The model with masks, on COCO."""
   return panet.PANet(
-      num_classes=81,
-      input_size=[1408, 1408, 3],
-      normalization='group',
-      rpn_normalization='none',
-      norm_after_fc=False,
-      norm_after_upconv=False,
-      fc_relu=True,
+      num_classes=81, input_size=[1408, 1408, 3],
+      normalization='group', rpn_normalization='none',
+      norm_after_fc=False, norm_after_upconv=False, fc_relu=True,
       legacy_boxes=True,
       roi_align=panet.RoIAlign(aligned=False),
       backbone=panet.Backbone(
@@ -41,15 +37,3 @@ def model() -> panet.PANet:
       detection_generator=maskrcnn.DetectionGenerator(
           pre_nms_score_threshold=0.05, nms_iou_threshold=0.5,
           max_num_detections=100, nms_version='batched'))
-
-
-def train_parser() -> panet.ParserConfig:
-  """Scales (1200, 1200, 1000, 800, 600, 400), longer edge 1400."""
-  return panet.ParserConfig(
-      aug_rand_hflip=True,
-      short_edge_choices=[400, 600, 800, 1000, 1200, 1200], long_edge=1400)
-
-
-def evaluation_parser() -> panet.ParserConfig:
-  """One scale: 1000 and 1400, padded to the stride of C5."""
-  return panet.ParserConfig(short_edge=[1000, 1000], long_edge=1400, pad_to=32)

@@ -109,10 +109,7 @@ def _run_loop(params, strategy, task, mode, model_dir):
   watch = progress.TrainProgress(
       params.trainer.train_steps, params.task.train_data.global_batch_size)
   runner = training.Runner(
-      distribution_strategy=strategy,
-      task=task,
-      mode=mode,
-      params=params,
+      distribution_strategy=strategy, task=task, mode=mode, params=params,
       model_dir=model_dir,
       train_actions=[watch] if 'train' in mode else [])
   watch.start(runner.trainer.global_step)

@@ -87,10 +87,8 @@ class PANetTask(training.MaskRCNNTask):
       transform_and_batch = batching.batches_of_one_canvas(
           params.global_batch_size)
     reader = records.Reader(
-        params.replace(input_path=paths),
-        record_fn=balance,
-        dataset_fn=dataset_fn,
-        decoder_fn=decode,
+        params.replace(input_path=paths), record_fn=balance,
+        dataset_fn=dataset_fn, decoder_fn=decode,
         sample_fn=sampling.attach_seeds(seed) if params.is_training else None,
         parser_fn=parser.parse_fn(params.is_training),
         transform_and_batch_fn=transform_and_batch)
@@ -142,8 +140,7 @@ class PANetTask(training.MaskRCNNTask):
                  if model.stages == 'rpn' else coco_evaluator.CocoEvaluator)
     self._num_images = len(ground_truth['images'])
     return evaluator(
-        ground_truth,
-        include_mask=model.include_mask,
+        ground_truth, include_mask=model.include_mask,
         legacy_masks=model.legacy_boxes,
         max_detections=model.detection_generator.max_num_detections,
         category_ids=category_ids,

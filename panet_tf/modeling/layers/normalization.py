@@ -26,7 +26,6 @@ from panet_tf.modeling.layers import grouped_conv
 KINDS = ('sync_batch', 'batch', 'group', 'frozen', 'none')
 # Keras has no types: pyright would take those of its arguments' defaults.
 Initializer = Any
-_BATCH_KINDS = ('sync_batch', 'batch', 'frozen')
 
 
 @tf_keras.utils.register_keras_serializable(package='PANet')
@@ -108,9 +107,8 @@ class Normalization:
 
   def as_frozen(self) -> 'Normalization':
     """The same for frozen layers (GroupNorm has no statistics to freeze)."""
-    if self.kind in _BATCH_KINDS:
-      return dataclasses.replace(self, kind='frozen')
-    return self
+    return (self if self.kind in ('group', 'none')
+            else dataclasses.replace(self, kind='frozen'))
 
   def get_config(self) -> Mapping[str, Any]:
     """The fields."""
@@ -165,17 +163,12 @@ def xavier_fan_in() -> Initializer:
 class _NormalizedLayer(configured.Configured):
   """activation(norm(inner(x))), the inner layer made by a subclass."""
 
-  def __init__(self, units, norm, activation, use_bias, kernel_initializer,
-               kernel_regularizer, **kwargs):
+  def __init__(self, units, norm, activation, **kwargs):
     super().__init__(**kwargs)
     self.normalization = Normalization.of(norm)
     self.normalization.check(units)
     self.norm = self.normalization.layer('norm')
     self.activation: Any = tf_keras.activations.get(activation)
-    self._inner_kwargs: dict[str, Any] = dict(
-        use_bias=use_bias,
-        kernel_initializer=tf_keras.initializers.get(kernel_initializer),
-        kernel_regularizer=tf_keras.regularizers.get(kernel_regularizer))
 
   def _finish(self, x, training):
     return self.activation(self.norm(x, training=training))
@@ -215,16 +208,16 @@ class ConvNorm(_NormalizedLayer):
     Raises:
       ValueError: where the groups of GroupNorm do not divide the filters.
     """
-    norm = Normalization.of(norm)
-    use_bias = norm.conv_bias if use_bias is None else use_bias
-    super().__init__(filters, norm, activation, use_bias,
-                     kernel_initializer or _conv_initializer(norm),
-                     kernel_regularizer, **kwargs)
+    super().__init__(filters, norm, activation, **kwargs)
+    norm = self.normalization
     conv = (functools.partial(deformable_conv.DeformableConv2D,
                               modulated=modulated)
             if deformable else grouped_conv.PaddedConv2D)
-    self.conv = conv(filters, kernel_size, strides, groups=groups, name='conv',
-                     **self._inner_kwargs)
+    self.conv = conv(
+        filters, kernel_size, strides, groups, name='conv',
+        use_bias=norm.conv_bias if use_bias is None else use_bias,
+        kernel_initializer=kernel_initializer or _conv_initializer(norm),
+        kernel_regularizer=kernel_regularizer)
 
   def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
     """[batch, height, width, channels] to [batch, h, w, filters]."""
@@ -239,27 +232,24 @@ class DenseNorm(_NormalizedLayer):
                activation: Callable | str | None = 'relu',
                use_bias: bool | None = None,
                kernel_initializer=None, kernel_regularizer=None, **kwargs):
-    """Initializes the block.
+    """Takes and raises what `ConvNorm` does, but for these defaults.
 
     Args:
       units: of the fc layer.
-      norm: the normalization, `Normalization()` for None.
-      activation: name of the activation, None for none.
+      norm: see `ConvNorm`.
+      activation: see there.
       use_bias: None for `norm.fc_bias`.
       kernel_initializer: None for Caffe's: uniform, by the fan-out.
       kernel_regularizer: of the kernel only.
-
-    Raises:
-      ValueError: where the groups of GroupNorm do not divide the units.
     """
-    norm = Normalization.of(norm)
-    use_bias = norm.fc_bias if use_bias is None else use_bias
-    kernel_initializer = (
-        kernel_initializer or tf_keras.initializers.VarianceScaling(
-            scale=1 / 3., mode='fan_out', distribution='uniform'))
-    super().__init__(units, norm, activation, use_bias, kernel_initializer,
-                     kernel_regularizer, **kwargs)
-    self.fc = tf_keras.layers.Dense(units, name='fc', **self._inner_kwargs)
+    super().__init__(units, norm, activation, **kwargs)
+    self.fc = tf_keras.layers.Dense(
+        units, name='fc',
+        use_bias=self.normalization.fc_bias if use_bias is None else use_bias,
+        kernel_initializer=(
+            kernel_initializer or tf_keras.initializers.VarianceScaling(
+                scale=1 / 3., mode='fan_out', distribution='uniform')),
+        kernel_regularizer=kernel_regularizer)
 
   def call(self, x: tf.Tensor, training=None) -> tf.Tensor:
     """[batch, channels] to [batch, units]."""
