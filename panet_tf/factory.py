@@ -1,5 +1,7 @@
 """Configuration to model. The only file that knows both."""
 
+from typing import Any
+
 from official.vision.modeling import factory as official_factory
 import tensorflow as tf
 import tf_keras
@@ -157,7 +159,7 @@ def _rpn_head(config, kernel_regularizer):
 
 def _heads(config, norm, kernel_regularizer):
   """The second stage."""
-  shared = dict(
+  shared: dict[str, Any] = dict(
       num_classes=config.num_classes,
       num_levels=4 if config.adaptive_feature_pooling else 1,
       fusion=config.pooling_fusion, fuse_after=config.fuse_after,

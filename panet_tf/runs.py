@@ -140,8 +140,7 @@ class Run:
       checkpoint: folder with checkpoints, params.yaml and dataset.json, or
         the path of one checkpoint in such a folder.
       overrides: of params.yaml, or an experiment instead of it.
-      use: what the options are checked for: 'predict', 'propose', 'suite' or
-        'export'.
+      use: see `checks.check`.
 
     Raises:
       InputError: there is no checkpoint, a broken dataset.json, a
@@ -203,8 +202,7 @@ class Run:
 
 
 def read_info(folder: str) -> dict[str, Any] | None:
-  """The dataset.json of a training, None if it has none; InputError if broken.
-  """
+  """A training's dataset.json, None if it has none; InputError if broken."""
   path = os.path.join(folder, files.DATASET_INFO)
   return shards.read_sidecar(path) if os.path.exists(path) else None
 

@@ -151,10 +151,7 @@ class PANet(maskrcnn.MaskRCNN):
       self._check_groups()
 
   def check_detections(self, user: str):
-    """Raises InputError for what no `PortableDetectionGenerator` does.
-
-    The message names the `user`, who needs one.
-    """
+    """InputError, naming the user, for what no portable generator does."""
     generator = self.detection_generator
     for name, wanted in (('soft_nms_sigma', None), ('apply_nms', True),
                          ('use_sigmoid_probability', False)):
@@ -258,10 +255,9 @@ class PANetTask(maskrcnn.MaskRCNNTask):
             if part in mode]
 
   def check(self, mode: str):
-    """Raises InputError for what does not go with training or evaluation.
+    """Raises InputError for what does not go with a mode of train.py.
 
-    Args:
-      mode: of train.py; only data that it reads is checked.
+    Only data that it reads is checked.
     """
     used = self.used_data(mode)
     stages_lib.check_task(self, used)

@@ -18,11 +18,8 @@ def training(params: cfg.ExperimentConfig, mode: str,
             ) -> cfg.ExperimentConfig:
   """For a mode of train.py: the data's number of classes, one seed for all.
 
-  Args:
-    params: as they were read.
-    mode: of train.py.
-    info: the data set's description, None if it has none.
-    path: of its shards, for messages.
+  `info` is the data set's description, None if it has none, and `path` that of
+  its shards, for messages.
 
   Raises:
     InputError: the number of classes is not known, or another one.

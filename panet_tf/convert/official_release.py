@@ -108,12 +108,7 @@ def read_params(config: str, params_override: str = '') -> cfg.ExperimentConfig:
 
 
 def set_weights(model: panet_model.PANetModel, arrays: Any, path: str):
-  """Puts a state_dict into a model of the preset.
-
-  Args:
-    model: built.
-    arrays: {key: array} of PyTorch.
-    path: of the file, for messages.
+  """Puts a state_dict, {key: array}, into a model of the preset that is built.
 
   Raises:
     InputError: a key is missing, left over, has another shape or numbers that

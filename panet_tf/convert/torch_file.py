@@ -26,14 +26,7 @@ _DTYPES = {
 
 @dataclasses.dataclass(eq=False)
 class _Storage:
-  """Numbers of one or several tensors.
-
-  Attributes:
-    key: its name in the file.
-    dtype: of the numbers.
-    numel: how many there are.
-    values: [numel], None until they are read.
-  """
+  """Numbers of one or several tensors; `values` [numel] until read are None."""
   key: str
   dtype: np.dtype
   numel: int

@@ -18,14 +18,7 @@ _MOST_NAMES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One weight.
-
-  Attributes:
-    key: its name in the foreign file.
-    variable: its place.
-    shape: that it must have in the file.
-    convert: from there to the variable's shape.
-  """
+  """One weight: its name and shape in the foreign file, and its place here."""
   key: str
   variable: tf.Variable
   shape: tuple[int, ...]
@@ -55,11 +48,8 @@ def conv(key: str, variable: tf.Variable) -> Entry:
 def fc(key: str, variable: tf.Variable, size: int = 1) -> Entry:
   """PyTorch's (out, in) to (in, out).
 
-  Args:
-    key: of the file.
-    variable: kernel.
-    size: edge of the map that the layer reads; the release flattens it as
-      (channel, y, x), we as (y, x, channel).
+  `size` is the edge of the map that the layer reads; the release flattens it as
+  (channel, y, x), we as (y, x, channel).
   """
   inner, outer = _shape(variable)
   return Entry(key, variable, (outer, inner), lambda w: w.reshape(

@@ -11,12 +11,11 @@ import tensorflow as tf
 def batches_of_one_canvas(global_batch_size):
   """The `transform_and_batch_fn` of Model Garden's reader that groups.
 
-  It is exact in what it trains on: the batches hold the very examples, scales
-  and flips that come in, each once. Of an endless stream, fewer than a batch
-  per canvas wait at any time, none is dropped. Grouping changes the order and
-  which examples meet in a batch, and the padding they have there; losses are
-  not to the bit those of a larger canvas, for normalisation and anchors see the
-  padding.
+  The batches hold the very examples, scales and flips that come in, each once.
+  Of an endless stream, fewer than a batch per canvas wait at any time, none is
+  dropped. Grouping changes which examples meet in a batch, and the padding they
+  have there: losses are not to the bit those of a larger canvas, for
+  normalisation and anchors see the padding.
 
   Args:
     global_batch_size: examples of a step, over all replicas. Each replica's

@@ -4,7 +4,6 @@ A mask goes from its PNG straight to its target: only what lies around its own
 box is ever a tensor, never N masks of the image's size.
 """
 
-
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -20,10 +19,8 @@ FEATURES = {
 def encoded_masks(parsed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The smallest form of the masks of a record, whose FEATURES are dense.
 
-  Returns:
-    {'png': [N] string, 'corner': [N, 2] int64}, top and left of what the PNG
-    shows, original-image pixels. Model Garden's records have no crops: their
-    PNGs show the whole image.
+  {'png': [N] string, 'corner': [N, 2] int64}, top and left of what the PNG
+  shows, original-image pixels: all of it, for Model Garden's have no crops.
   """
   whole = parsed['image/object/mask']
   corner = tf.stack([parsed[f'image/object/mask/crop_{side}']
@@ -45,13 +42,12 @@ def masks_in_boxes(masks: dict[str, tf.Tensor], boxes: tf.Tensor,
     boxes: [N, 4] yxyx, original-image pixels.
     image_size: [2] int, height and width of the image.
     size: height and width of a crop.
-    aligned: True samples at the centres of the cells; False as Model Garden
-      does, from corner to corner, which is up to half an image pixel off.
+    aligned: see `configs.data.ParserConfig.aligned_masks`; False samples from
+      corner to corner.
 
   Returns:
     [N, size, size] float32 in 0..1, bilinear.
   """
-
   first, last = _sampled(boxes, image_size, size, aligned)
   start, stop, corner = _touched(masks, first, last)
   # Beyond the mask's own part of the image it is 0; beyond the image, where the

@@ -154,15 +154,13 @@ class Parser(official_parser.Parser):
     return self._targets[canvas]
 
   def _objects(self, data):
-    """Boxes in 0..1, classes, masks of the objects to learn from."""
-    keep = tf.ones_like(data['groundtruth_is_crowd'])
-    if self._options.skip_crowd_during_training:
-      keep = tf.logical_not(data['groundtruth_is_crowd'])
-    fields = [data['groundtruth_boxes'], data['groundtruth_classes']]
-    if self._include_mask:
-      fields.append(data['groundtruth_instance_masks'])
-    fields = tf.nest.map_structure(lambda x: tf.boolean_mask(x, keep), fields)
-    return fields if self._include_mask else fields + [None]
+    """Boxes in 0..1, classes and, for a mask branch, masks to learn from."""
+    fields = ['boxes', 'classes'] + ['instance_masks'] * self._include_mask
+    fields = [data[f'groundtruth_{field}'] for field in fields]
+    if not self._options.skip_crowd_during_training:
+      return fields
+    keep = tf.logical_not(data['groundtruth_is_crowd'])
+    return tf.nest.map_structure(lambda x: tf.boolean_mask(x, keep), fields)
 
   def _parse_train_data(self, data):
     """Image and labels of one training example; see Model Garden's parser.
@@ -182,14 +180,14 @@ class Parser(official_parser.Parser):
     return tf.switch_case(tf.argmax(room, output_type=tf.int32), on_canvas)
 
   def _train_example(self, data, scale, seeds, canvas):
-    boxes, classes, masks = self._objects(data)
+    boxes, classes, *masks = self._objects(data)
     image = data['image']
     image_size = tf.cast(tf.shape(image)[:2], tf.float32)
     flips = tf.logical_and(
         tf.random.stateless_uniform([2], seeds[0]) < 0.5,
         (self._options.aug_rand_vflip, self._options.aug_rand_hflip))
 
-    image = placement.flip_image(image, flips)
+    image = placement.flip_pixels(image, flips)
     image, image_info = image_scaling.resize_to_canvas(
         image, scale, list(canvas), tf.random.stateless_uniform([2], seeds[2]),
         self._pixels)
@@ -218,11 +216,11 @@ class Parser(official_parser.Parser):
       back = (pixels[:most] + tf.tile(offset, [2])
              ) / tf.tile(image_size * scale, [2])
       crops = mask_targets.masks_in_boxes(
-          {key: tf.gather(value, kept) for key, value in masks.items()},
+          {key: tf.gather(value, kept) for key, value in masks[0].items()},
           placement.flip_boxes(back, flips) * tf.tile(image_size, [2]),
           tf.shape(data['image'])[:2], self._options.mask_crop_size,
           self._options.aligned_masks)
-      labels['gt_masks'] = self._pad(placement.flip_masks(crops, flips))
+      labels['gt_masks'] = self._pad(placement.flip_pixels(crops, flips, 1))
     return tf.cast(image, self._dtype), labels
 
   def _pad(self, tensor):

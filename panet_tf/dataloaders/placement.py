@@ -11,16 +11,10 @@ import tensorflow as tf
 from panet_tf.ops import box_convention
 
 
-def flip_image(image, flips):
-  """An image [H, W, 3], mirrored."""
-  image = tf.cond(flips[0], lambda: tf.reverse(image, [0]), lambda: image)
-  return tf.cond(flips[1], lambda: tf.reverse(image, [1]), lambda: image)
-
-
-def flip_masks(masks, flips):
-  """Masks [N, H, W], mirrored."""
-  masks = tf.cond(flips[0], lambda: tf.reverse(masks, [1]), lambda: masks)
-  return tf.cond(flips[1], lambda: tf.reverse(masks, [2]), lambda: masks)
+def flip_pixels(pixels, flips, axis=0):
+  """An image [H, W, 3], mirrored; or masks [N, H, W], of which H is axis 1."""
+  down = tf.cond(flips[0], lambda: tf.reverse(pixels, [axis]), lambda: pixels)
+  return tf.cond(flips[1], lambda: tf.reverse(down, [axis + 1]), lambda: down)
 
 
 def flip_boxes(boxes, flips):
@@ -30,17 +24,10 @@ def flip_boxes(boxes, flips):
 
 
 def place_boxes(boxes, flips, image_info, convention=box_convention.EDGES):
-  """Boxes of an image as the network sees it.
+  """Boxes [N, 4] yxyx in 0..1 in network-input pixels, clipped to the visible.
 
-  Args:
-    boxes: [N, 4] yxyx in 0..1.
-    flips: of the image.
-    image_info: of the image.
-    convention: with `LAST_PIXEL` a box's last pixel is one of the image before,
-      and one of the network after.
-
-  Returns:
-    [N, 4] in network-input pixels, clipped to what is visible.
+  With `LAST_PIXEL` a box's last pixel is one of the image before, and one of
+  the network after.
   """
   image_size, visible, scale, offset = tf.unstack(image_info)
   # Model Garden's order: another one rounds otherwise, and anchors tie.
@@ -51,17 +38,10 @@ def place_boxes(boxes, flips, image_info, convention=box_convention.EDGES):
 
 def place_proposals(boxes, flips, image_info, most,
                     convention=box_convention.EDGES):
-  """Stored proposals as a model takes them.
+  """Stored proposals as a model takes them, [most, 4]; see `place_boxes`.
 
-  Args:
-    boxes: [N, 4] yxyx edges in pixels of the image, best first.
-    flips: see `place_boxes`.
-    image_info: see `place_boxes`.
-    most: number of boxes; zeros follow fewer, as in Model Garden's RPN.
-    convention: see `place_boxes`.
-
-  Returns:
-    [most, 4] in network-input pixels, clipped to what is visible.
+  They are [N, 4] yxyx edges in pixels of the image, best first; zeros follow
+  fewer than `most`, as in Model Garden's RPN.
   """
   boxes = place_boxes(
       boxes / tf.tile(image_info[0], [2]), flips, image_info, convention)

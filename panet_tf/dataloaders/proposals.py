@@ -25,14 +25,10 @@ class Proposals:
     """Keeps the boxes [n, 4] float32 of each image id, which is text."""
     self._path, self._boxes = path, boxes
 
-  def __len__(self) -> int:
-    return len(self._boxes)
-
   def of(self, image_id: Any) -> np.ndarray:
     """Boxes [n, 4] float32 yxyx of an image, edges in its pixels.
 
-    Raises:
-      InputError: the file does not have the image.
+    InputError where the file does not have the image.
     """
     try:
       return self._boxes[str(image_id)]
@@ -69,8 +65,7 @@ class Proposals:
 def image_ids(paths: Iterable[str]) -> Sequence[Any] | None:
   """The `image_ids` that shards have in common, see `tfrecord.original_id`.
 
-  Raises:
-    InputError: shards of several data sets, with the same source ids.
+  InputError for shards of several data sets, with the same source ids.
   """
   first, *others = [
       (path, (tfrecord.read_dataset_info(path) or {}).get('image_ids'))
@@ -84,11 +79,9 @@ def image_ids(paths: Iterable[str]) -> Sequence[Any] | None:
 
 
 def read(path: str, most: int) -> Proposals:
-  """Reads a file of proposals.
+  """Reads of a file `most` proposals of an image, those with the best scores.
 
-  Args:
-    path: .json, .tfrecord (or a glob of those) or .pkl, see `proposal_files`.
-    most: of an image, those with the best scores.
+  It is .json, .tfrecord (or a glob of those) or .pkl, see `proposal_files`.
 
   Raises:
     InputError: naming the file, and the image or field that is wrong.

@@ -3,10 +3,8 @@
 Gives what Model Garden's RpnAnchorLabeler gives, but for the draw of anchors,
 several times faster: a box is compared with the anchors of those levels only
 where it may matter, an intersection is a product of an extent per row and one
-per column, and offsets are computed for the few anchors that have any. The draw
-is stateless, so that a seed fixes it, however many threads read.
+per column, and offsets are computed for the few anchors that have any.
 """
-
 
 import numpy as np
 from official.vision.utils.object_detection import box_list
@@ -123,9 +121,8 @@ class RPNTargets:
     favourite, or else of the one that it overlaps most."""
     anchors = tf.gather(self._anchors, foreground)
     heights, widths = (
-        tf.maximum(tf.minimum(anchors[:, i + 2, tf.newaxis], boxes[:, i + 2]) -
-                   tf.maximum(anchors[:, i, tf.newaxis], boxes[:, i]), 0.0)
-        for i in (0, 1))
+        _overlap(anchors[:, i, tf.newaxis], anchors[:, i + 2, tf.newaxis],
+                 boxes[:, i], boxes[:, i + 2]) for i in (0, 1))
     iou = _iou(heights * widths, _area(anchors)[:, tf.newaxis], _area(boxes))
     # Of several objects with one favourite the first has it.
     claims = tf.where(foreground[:, tf.newaxis] == favourites, 2.0, iou)
@@ -175,13 +172,8 @@ class _Level:
     """Best IoU of each anchor [h * w * shapes], of each box, and its place."""
     top, left, bottom, right = tf.unstack(
         boxes[:, :, tf.newaxis, tf.newaxis, tf.newaxis], axis=1)
-    heights, widths = (
-        tf.maximum(tf.minimum(stop, own_stop) - tf.maximum(start, own_start),
-                   0.0)
-        for start, stop, own_start, own_stop in (
-            (top, bottom, self._top, self._bottom),
-            (left, right, self._left, self._right)))
-    iou = _iou(heights * widths, self._area,
+    iou = _iou(_overlap(top, bottom, self._top, self._bottom) *
+               _overlap(left, right, self._left, self._right), self._area,
                _area(boxes)[:, tf.newaxis, tf.newaxis, tf.newaxis])
     best = tf.maximum(tf.reduce_max(iou, 0), 0.0)  # -inf without boxes
     best = tf.reshape(tf.transpose(best, [1, 2, 0]), [-1])
@@ -194,6 +186,11 @@ class _Level:
     place = tf.reduce_min(tf.where(
         values == value[:, tf.newaxis], places, places.dtype.max), 1)
     return best, value, place
+
+
+def _overlap(start, stop, other_start, other_stop):
+  return tf.maximum(
+      tf.minimum(stop, other_stop) - tf.maximum(start, other_start), 0.0)
 
 
 def _area(boxes):

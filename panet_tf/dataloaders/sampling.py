@@ -73,14 +73,9 @@ def class_balanced(
 
 
 def present_classes(record: tf.Tensor, num_classes: int) -> tf.Tensor:
-  """Which classes a record has an object of that is no crowd.
+  """Which classes a record, a tf.train.Example, has an object of but crowds.
 
-  Args:
-    record: scalar string, a tf.train.Example.
-    num_classes: with background.
-
-  Returns:
-    [num_classes] bool; at 0, whether it has one that is no class of these.
+  [num_classes] bool; at 0, whether it has one that is no class of these.
   """
   features = tf.io.parse_single_example(record, {
       key: tf.io.VarLenFeature(tf.int64) for key in (

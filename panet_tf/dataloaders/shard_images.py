@@ -15,10 +15,8 @@ def source_images(paths: Sequence[str], regenerate_source_id: bool = False,
                   ahead: int = 2) -> Iterator[tuple[bytes, np.ndarray]]:
   """Source ids and images [H, W, 3] uint8, decoded as training does it.
 
-  Args:
-    paths: of shards, in whose order they come.
-    regenerate_source_id: of Model Garden's decoder.
-    ahead: images that are decoded ahead.
+  They come in the order of the shards, `ahead` of them are decoded ahead;
+  `regenerate_source_id` is of Model Garden's decoder.
   """
   decoder = parser.Decoder(False, regenerate_source_id)
   records = tf.data.TFRecordDataset(paths)

@@ -10,11 +10,7 @@ def add(name: str, options: type[hyperparams.Config]):
   """Makes `decoder: {type: <name>, <name>: ...}` known to all its models.
 
   They look `decoders.Decoder` up whenever a configuration is made; there is no
-  registry for the types of a one-of config.
-
-  Args:
-    name: of the type, and of the field with its options.
-    options: their class, which has a default for each.
+  registry for the types of a one-of config. `options` have a default for each.
   """
   decoders.Decoder = dataclasses.make_dataclass(
       'Decoder', [(name, options, dataclasses.field(default_factory=options))],

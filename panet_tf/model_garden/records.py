@@ -14,16 +14,9 @@ class Decoder(tf_example_decoder.TfExampleDecoder):
   It has no argument for the features of a record, nor for how masks are read.
   """
 
-  def __init__(self, regenerate_source_id: bool,
-               features: Mapping[str, Any],
+  def __init__(self, regenerate_source_id: bool, features: Mapping[str, Any],
                masks: Callable[[Mapping[str, Any]], Any] | None):
-    """Initializes the decoder.
-
-    Args:
-      regenerate_source_id: of Model Garden's.
-      features: of a record, to be parsed as well.
-      masks: parsed features to masks; None reads none.
-    """
+    """Parses `features`, too; `masks` makes masks of all, None reads none."""
     super().__init__(masks is not None, regenerate_source_id)
     self._keys_to_features.update(features)
     self._masks = masks

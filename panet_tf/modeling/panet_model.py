@@ -30,13 +30,9 @@ class PANetModel(proposal_stage.ProposalStage, maskrcnn_model.MaskRCNNModel):
       self, *args,
       boxes: box_convention.BoxConvention | str = box_convention.EDGES,
       **kwargs):
-    """Initializes the model.
+    """Takes the convention of `boxes`, or its name, beside the parts.
 
-    Args:
-      *args: of `MaskRCNNModel`.
-      boxes: their convention, or its name; RoI aligners and generators have an
-        argument of this name, too.
-      **kwargs: of `MaskRCNNModel`.
+    RoI aligners and generators have an argument of this name, too.
     """
     super().__init__(*args, **kwargs)
     self.boxes = box_convention.of(boxes)
@@ -56,14 +52,10 @@ class PANetModel(proposal_stage.ProposalStage, maskrcnn_model.MaskRCNNModel):
                  proposals: tf.Tensor | None = None,
                  masks: Callable[..., tf.Tensor] | None = None
                 ) -> dict[str, tf.Tensor]:
-    """`detect`, but boxes in network-input pixels; the stages in a row.
+    """`detect`, but of `im_info`, and boxes in network-input pixels.
 
-    Args:
-      images: see `detect`.
-      im_info: of the function of that name.
-      anchors: see `detect`.
-      proposals: [B, R, 4], network-input pixels, instead of the RPN's.
-      masks: a function in the place of `masks`.
+    `proposals` [B, R, 4], network-input pixels, take the place of the RPN's,
+    and a function `masks` that of this class's.
     """
     features = self.features(images)
     if proposals is None:

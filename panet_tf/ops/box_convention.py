@@ -48,12 +48,10 @@ class BoxConvention:
 
   def anchors(self, image_size: Sequence[int], **fields
              ) -> dict[str, tf.Tensor]:
-    """Anchors of a network input, {level: [h, w, anchors * 4]}.
+    """Anchors of a network input of some height and width.
 
-    Args:
-      image_size: height and width.
-      **fields: min_level, max_level, num_scales, aspect_ratios and anchor_size
-        of Model Garden's `Anchor`.
+    {level: [h, w, anchors * 4]}; `fields` are those of Model Garden's `Anchor`:
+    min_level, max_level, num_scales, aspect_ratios and anchor_size.
     """
     if self == EDGES:
       return anchor_ops.Anchor(image_size=image_size, **fields).multilevel_boxes
@@ -70,10 +68,7 @@ class BoxConvention:
     return boxes if self == EDGES else to_pixels(boxes)
 
   def proposal_area(self, im_info: tf.Tensor) -> tf.Tensor:
-    """Height and width [B, 2] of what proposals may lie in.
-
-    The release's may enter its padding.
-    """
+    """What proposals may lie in, [B, 2]; the release's in its padding, too."""
     if self == EDGES:
       return im_info
     return _STRIDE * tf.math.ceil(tf.cast(im_info[:, :2], tf.float32) / _STRIDE)
@@ -83,12 +78,8 @@ class BoxConvention:
     """What is left to do to boxes that were clipped to the edges of an area.
 
     The release clips indices of pixels to 0..size - 1: a box that lies outside
-    becomes one pixel thick, not empty.
-
-    Args:
-      boxes: inside the area.
-      area: [..., 2], height and width, broadcast against the boxes.
-      pixel: [..., 1], how large it is.
+    becomes one pixel [..., 1] thick, not empty. The area is [..., 2], height
+    and width, broadcast against the boxes.
     """
     if self == EDGES:
       return boxes
@@ -128,12 +119,8 @@ class BoxConvention:
   def to_image(self, boxes: tf.Tensor, image_info: tf.Tensor) -> tf.Tensor:
     """Boxes [B, N, 4] of the network in pixels of the image.
 
-    The release's last pixel becomes one of the image, and lies inside it.
-
-    Args:
-      boxes: network.
-      image_info: [B, 4, 2], see `image_scaling.resize_to_canvas`; the offset
-        is 0.
+    The release's last pixel becomes one of the image, and lies inside it. Of
+    image_info, see `image_scaling.resize_to_canvas`, the offset is 0.
     """
     scale = tf.tile(image_info[:, 2:3], [1, 1, 2])
     if self == EDGES:
@@ -196,27 +183,20 @@ def _lengthened(boxes, by):
 
 
 def _present(boxes):
-  """[..., 1] of the boxes' type: 0 for empty rows, which pad lists."""
+  """[..., 1] of the boxes' type: 0 for empty rows."""
   return tf.cast(tf.reduce_any(boxes != 0, -1, keepdims=True), boxes.dtype)
 
 
 def _image_pixel(im_info):
-  """[B, 1] float32: a pixel of the image in pixels of the network input.
-
-  1 for [B, 2], images at their own scale.
-  """
-  if im_info.shape[-1] == 3:
-    return tf.cast(im_info[:, 2:], tf.float32)
-  return tf.ones_like(im_info[:, :1], tf.float32)
+  """[B, 1] float32: a pixel of the image in the network input; 1 for [B, 2]."""
+  return (tf.cast(im_info[:, 2:], tf.float32) if im_info.shape[-1] == 3
+          else tf.ones_like(im_info[:, :1], tf.float32))
 
 
 def _sizes(stride, num_scales, aspect_ratios, anchor_size):
   """[anchors, 2], height and width."""
-  sizes = []
-  for scale in range(num_scales):
-    for ratio in aspect_ratios:
-      width = np.round(stride * np.sqrt(ratio))
-      height = np.round(width / ratio)
-      sizes.append(
-          anchor_size * 2**(scale / num_scales) * np.array([height, width]))
-  return np.array(sizes)
+  ratios = np.array(aspect_ratios)
+  widths = np.round(stride * np.sqrt(ratios))
+  sizes = np.stack([np.round(widths / ratios), widths], -1)
+  return np.concatenate([anchor_size * 2**(scale / num_scales) * sizes
+                         for scale in range(num_scales)])

@@ -5,7 +5,6 @@ pixel column of the image. Costs H * W * 28 multiplications for each mask; one
 mask at a time, so that memory is what the result takes and one float image.
 """
 
-
 import tensorflow as tf
 
 

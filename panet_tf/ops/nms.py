@@ -4,7 +4,6 @@ Model Garden's, made for TPUs, loops over tiles of boxes: right everywhere, but
 an exported graph can say what it means in one op, which its runtime knows.
 """
 
-
 import tensorflow as tf
 
 from panet_tf.ops import formulations

@@ -26,12 +26,8 @@ def evaluate_shards(params: cfg.ExperimentConfig,
   """Predicts the validation shards on one device, and prints COCO's metrics.
 
   They go to `metrics.json` in model_dir, and to TensorBoard where evaluation
-  during training puts its own.
-
-  Args:
-    params: the experiment; the models are those of `task.inference.ensemble`,
-      else the last checkpoint in model_dir.
-    model_dir: of the training.
+  during training puts its own. The models are those of
+  `task.inference.ensemble`, else the last checkpoint in model_dir.
 
   Returns:
     Metrics under Model Garden's names.

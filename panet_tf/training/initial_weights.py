@@ -97,9 +97,6 @@ def transfer(initial: np.ndarray, stored: np.ndarray,
     stored: [..., num_stored * n].
     sources: for each class the stored one, 0 to keep the initial numbers. The
       background, class 0, always takes the stored one.
-
-  Returns:
-    An array like `initial`.
   """
   n = initial.shape[-1] // len(sources)
   result = initial.reshape(*initial.shape[:-1], -1, n).copy()

@@ -78,11 +78,7 @@ def run(experiment: str, mode: str, model_dir: str,
 
 def prepare(params: cfg.ExperimentConfig, mode: str
            ) -> tuple[cfg.ExperimentConfig, dict[str, Any] | None]:
-  """Checks data and options, and fills in what the data set knows.
-
-  Args:
-    params: as they were read.
-    mode: of `run`.
+  """Checks data and options for a mode, and fills in what the data set knows.
 
   Returns:
     The complete experiment, locked, and the data set's description, or None

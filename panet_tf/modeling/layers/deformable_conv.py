@@ -173,18 +173,14 @@ class DeformableConv2D(grouped_conv.PaddedConv2D):
   def __init__(self, filters: int, kernel_size: int = 3, strides: int = 1,
                groups: int = 1, dilation_rate: int = 1,
                deformable_groups: int = 1, modulated: bool = False, **kwargs):
-    """Initializes the layer.
+    """Takes the arguments of `PaddedConv2D`, and two more.
 
     Args:
-      filters: number of output channels, a multiple of `groups`.
-      kernel_size: odd, the same in both directions.
-      strides: the same in both directions.
-      groups: must divide the input channels.
+      filters, kernel_size, strides, groups: see there.
       dilation_rate: between taps; 1 if `strides` are more.
       deformable_groups: parts of the input channels with offsets of their own;
         must divide the input channels.
       modulated: masks as well, the second version.
-      **kwargs: of Keras's layer.
     """
     super().__init__(filters, kernel_size, strides, groups, **kwargs)
     self.deformable_groups, self.modulated = deformable_groups, modulated
@@ -195,13 +191,7 @@ class DeformableConv2D(grouped_conv.PaddedConv2D):
         kernel_regularizer=self.kernel_regularizer, name='offset')
 
   def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
-    """[batch, height, width, channels] to [batch, h, w, filters].
-
-    Args:
-      x: of a floating dtype.
-      training: False promises that no gradient is asked for; without effect
-        on the values.
-    """
+    """See `PaddedConv2D`."""
     offsets = self.offset(x, training=training)
     masks = None
     if self.modulated:

@@ -147,10 +147,7 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
   def call(self, x: tf.Tensor, training: bool | None = None) -> tf.Tensor:
     """[batch, height, width, channels] to [batch, h, w, filters].
 
-    Args:
-      x: of a floating dtype.
-      training: False promises that no gradient is asked for; without effect
-        on the values.
+    `training` False promises that no gradient is asked for; values are alike.
     """
     if self.groups == 1 and not self._pad:
       return super().call(x)  # pyright: ignore[reportReturnType] - Keras has no types
@@ -163,7 +160,6 @@ class PaddedConv2D(tf_keras.layers.Conv2D):
   def get_config(self) -> dict[str, Any]:
     """Returns what `__init__` takes: one number for both directions."""
     config = super().get_config()
-    for fixed in ('padding', 'data_format'):
-      del config[fixed]
+    del config['padding'], config['data_format']
     return dict(config, kernel_size=self.kernel_size[0],
                 strides=self.strides[0], dilation_rate=self.dilation_rate[0])

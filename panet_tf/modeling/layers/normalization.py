@@ -160,6 +160,11 @@ def xavier_fan_in() -> Initializer:
       scale=1., mode='fan_in', distribution='uniform')
 
 
+def _caffe_fan_out() -> Initializer:
+  return tf_keras.initializers.VarianceScaling(
+      scale=1 / 3., mode='fan_out', distribution='uniform')
+
+
 class _NormalizedLayer(configured.Configured):
   """activation(norm(inner(x))), the inner layer made by a subclass."""
 
@@ -236,8 +241,7 @@ class DenseNorm(_NormalizedLayer):
 
     Args:
       units: of the fc layer.
-      norm: see `ConvNorm`.
-      activation: see there.
+      norm, activation: see there.
       use_bias: None for `norm.fc_bias`.
       kernel_initializer: None for Caffe's: uniform, by the fan-out.
       kernel_regularizer: of the kernel only.
@@ -246,9 +250,7 @@ class DenseNorm(_NormalizedLayer):
     self.fc = tf_keras.layers.Dense(
         units, name='fc',
         use_bias=self.normalization.fc_bias if use_bias is None else use_bias,
-        kernel_initializer=(
-            kernel_initializer or tf_keras.initializers.VarianceScaling(
-                scale=1 / 3., mode='fan_out', distribution='uniform')),
+        kernel_initializer=kernel_initializer or _caffe_fan_out(),
         kernel_regularizer=kernel_regularizer)
 
   def call(self, x: tf.Tensor, training=None) -> tf.Tensor:

@@ -27,13 +27,11 @@ class _Portable(tf_keras.layers.Layer):
   def __init__(self, formulation: str = formulations.KERNELS,
                boxes: box_convention.BoxConvention | str = box_convention.EDGES,
                **kwargs):
-    """Takes a formulation, and how boxes end."""
     super().__init__(**kwargs)
     self.formulation = formulations.check(formulation)
     self.boxes = box_convention.of(boxes)
 
   def get_config(self) -> dict[str, Any]:
-    """Returns all arguments."""
     return dict(super().get_config(), formulation=self.formulation,
                 boxes=self.boxes.name)
 

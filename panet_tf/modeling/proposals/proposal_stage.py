@@ -15,12 +15,8 @@ class ProposalStage:
   """Methods of a model with backbone, decoder, rpn_head and roi_generator.
 
   Boxes that they take and give end at edges, in network-input pixels, but for
-  those of `detect`.
-
-  Attributes:
-    boxes: their convention.
-    run_stages: `detect`, but with `im_info` for image_info, and boxes in
-      network-input pixels.
+  those of `detect`. `boxes` is their convention, `run_stages` is `detect` with
+  `im_info` for image_info, and boxes in network-input pixels.
   """
 
   # Nothing in a model is control flow on tensors. Without AutoGraph, which
@@ -77,16 +73,13 @@ class ProposalStage:
   def propose(self, features: dict[str, tf.Tensor], image_shape: tf.Tensor,
               anchors: Mapping[str, tf.Tensor] | None = None
              ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Proposals of the RPN, after NMS.
+    """Proposals of the RPN, after NMS: boxes [B, R, 4] and scores [B, R].
 
     Args:
       features: N2..N6, with static height and width if there are no anchors.
       image_shape: [B, 2] float32, height and width of the images without
         padding, in network-input pixels; or of `im_info`.
       anchors: see `detect`.
-
-    Returns:
-      boxes [B, R, 4] and scores [B, R].
     """
     rpn_scores, rpn_boxes = self.rpn_head(features, training=False)
     boxes, scores = self.roi_generator(

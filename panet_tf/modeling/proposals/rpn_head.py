@@ -68,15 +68,11 @@ class RPNHead(configured.Configured):
 
   def call(self, n: Mapping[str, tf.Tensor], training=None
           ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
-    """Predicts.
-
-    Args:
-      n: {'2'..'6'}: [batch, height, width, channels].
+    """{'2'..'6'}: [batch, height, width, channels] to two of these levels.
 
     Returns:
-      scores: by level, [batch, height, width, anchors], before the sigmoid.
-      boxes: by level, [batch, height, width, 4 * anchors], anchor-major,
-        dy dx dh dw.
+      scores: [batch, height, width, anchors], before the sigmoid.
+      boxes: [batch, height, width, 4 * anchors], anchor-major, dy dx dh dw.
     """
     scores, boxes = {}, {}
     for level in self._levels:

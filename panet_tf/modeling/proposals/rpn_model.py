@@ -43,20 +43,10 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
            gt_boxes: tf.Tensor | None = None,
            gt_classes: tf.Tensor | None = None,
            training: bool | None = None) -> dict[str, Any]:
-    """Takes what Model Garden's steps give a Mask R-CNN.
+    """Takes what Model Garden's steps give a Mask R-CNN, see `propose`.
 
-    Args:
-      images: [B, H, W, 3].
-      image_shape: [B, 2], size without padding, network-input pixels; or of
-        `im_info`.
-      anchor_boxes: see `detect`.
-      gt_boxes: not used: the targets are among the labels.
-      gt_classes: not used.
-      training: whether there are losses to come, and no proposals.
-
-    Returns:
-      rpn_scores and rpn_boxes, see `RPNHead`, while training; else what
-      `run_stages` gives.
+    Gives rpn_scores and rpn_boxes, see `RPNHead`, while training, and no
+    proposals: the targets are among the labels. Else what `run_stages` gives.
     """
     del gt_boxes, gt_classes
     if not training:
