@@ -18,7 +18,7 @@ _MOST_NAMES = 6
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """One weight: its name and shape in the foreign file, and its place here."""
+  """One weight: key and shape in a file; `convert` makes it the variable's."""
   key: str
   variable: tf.Variable
   shape: tuple[int, ...]

@@ -20,7 +20,7 @@ def encoded_masks(parsed: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
   """The smallest form of the masks of a record, whose FEATURES are dense.
 
   {'png': [N] string, 'corner': [N, 2] int64}, top and left of what the PNG
-  shows, original-image pixels: all of it, for Model Garden's have no crops.
+  shows, original-image pixels. In Model Garden's records it shows all of it.
   """
   whole = parsed['image/object/mask']
   corner = tf.stack([parsed[f'image/object/mask/crop_{side}']

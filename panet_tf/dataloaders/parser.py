@@ -135,7 +135,8 @@ class Parser(official_parser.Parser):
               [], seed, 0, len(options.short_edge_choices), tf.int32))
       return self._scale_for_edges(image_size, short_edge)
     if options.short_edge:
-      short_edge = tf.random.stateless_uniform([], seed, *options.short_edge)
+      least, most = options.short_edge
+      short_edge = tf.random.stateless_uniform([], seed, least, most)
       return self._scale_for_edges(image_size, short_edge)
     low, high = options.aug_scale_min, options.aug_scale_max
     return self._fit(image_size) * (

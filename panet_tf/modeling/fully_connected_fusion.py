@@ -26,10 +26,11 @@ SOURCES = ('conv2', 'conv3', 'conv4')  # Of Table 5.
 
 
 def fuse_masks(a: tf.Tensor, b: tf.Tensor, fusion: str) -> tf.Tensor:
-  """Fuses logits of two mask predictions that broadcast to logits (Table 5).
+  """Fuses logits of two mask predictions, which broadcast (Table 5).
 
   `fusion` is the 'sum' of the logits, the 'max' of the probabilities (or
-  logits, which is the same), or the 'product' of the probabilities.
+  logits, which is the same), or the 'product' of the probabilities; what comes
+  out are logits.
   """
   if fusion == 'sum':
     return a + b

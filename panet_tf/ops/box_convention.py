@@ -68,7 +68,8 @@ class BoxConvention:
     return boxes if self == EDGES else to_pixels(boxes)
 
   def proposal_area(self, im_info: tf.Tensor) -> tf.Tensor:
-    """What proposals may lie in, [B, 2]; the release's in its padding, too."""
+    """Height and width [B, 2] for proposals; the release's may enter padding.
+    """
     if self == EDGES:
       return im_info
     return _STRIDE * tf.math.ceil(tf.cast(im_info[:, :2], tf.float32) / _STRIDE)
