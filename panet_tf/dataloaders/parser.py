@@ -39,7 +39,7 @@ class Decoder(records.Decoder):
 
 
 class Parser(official_parser.Parser):
-  """Parser for training and evaluation."""
+  """Parser for training and evaluation; AutoGraph has nothing to do in it."""
 
   def __init__(self, model: panet_config.PANet, data: panet_config.DataConfig,
                pixels: image_scaling.Pixels, num_proposals: int):
@@ -74,10 +74,12 @@ class Parser(official_parser.Parser):
     self._include_mask = model.include_mask and data.is_training
     self.pad_to = options.pad_to
 
+  @tf.autograph.experimental.do_not_convert
   def eval_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """An image [H, W, 3] uint8 as evaluation and prediction see it."""
     return self._on_canvas(image, self._eval_scale(image), self._canvases[0])
 
+  @tf.autograph.experimental.do_not_convert
   def predict_image(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The same on as small a canvas as `pad_to` says, if it does."""
     scale, canvas = self._eval_scale(image), self._canvases[0]
@@ -163,6 +165,7 @@ class Parser(official_parser.Parser):
     keep = tf.logical_not(data['groundtruth_is_crowd'])
     return tf.nest.map_structure(lambda x: tf.boolean_mask(x, keep), fields)
 
+  @tf.autograph.experimental.do_not_convert
   def _parse_train_data(self, data):
     """Image and labels of one training example; see Model Garden's parser.
 
@@ -228,6 +231,7 @@ class Parser(official_parser.Parser):
     return preprocess_ops.clip_or_pad_to_fixed_size(
         tensor, self._options.max_num_instances, -1)
 
+  @tf.autograph.experimental.do_not_convert
   def _parse_eval_data(self, data):
     """Image and labels of one evaluation example: no ground truth in it."""
     image, image_info = self.eval_image(data['image'])

@@ -27,7 +27,7 @@ class Runner(train_lib.OrbitExperimentRunner):
   """
 
   def _build_trainer(self, task, train, evaluate):
-    trainer = super()._build_trainer(task, train, evaluate)
+    trainer: Any = super()._build_trainer(task, train, evaluate)
     if train:
       with self.strategy.scope():
         trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
