@@ -52,7 +52,8 @@ def prepare(canvas: tuple[int, int],
   """
 
   @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8),
-                                tf.TensorSpec([], tf.float32)])
+                                tf.TensorSpec([], tf.float32)],
+               autograph=False)
   def on_canvas(image, scale):
     inputs, image_info = image_scaling.resize_to_canvas(
         image, scale, list(canvas), pixels=pixels)
@@ -70,7 +71,7 @@ class Suppression:
     self._suppress = tf.function(portable_generators.PortableDetectionGenerator(
         **{name: getattr(generator, name) for name in (
             'pre_nms_top_k', 'pre_nms_score_threshold', 'nms_iou_threshold',
-            'max_num_detections')}).suppress)
+            'max_num_detections')}).suppress, autograph=False)
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
                view: views.View) -> detections.Detections:
@@ -103,8 +104,8 @@ class Stages:
         **model.detection_generator.get_config())
     self._features = tf.function(model.features)
     self._propose = tf.function(model.propose)
-    self._classify = tf.function(self._classified)
-    self._segment = tf.function(self._segmented)
+    self._classify = tf.function(self._classified, autograph=False)
+    self._segment = tf.function(self._segmented, autograph=False)
 
   @classmethod
   def from_run(cls, run: runs.Run) -> 'Stages':

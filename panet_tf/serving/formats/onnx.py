@@ -68,7 +68,8 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
   shapes = {'inputs': [*info.preprocessing.canvas, 3], 'image_info': [4, 2]}
   signature = [tf.TensorSpec([batch_size, *shape], tf.float32, name)
                for name, shape in shapes.items()]
-  function = tf.function(network.network, input_signature=signature)
+  function = tf.function(
+      network.network, input_signature=signature, autograph=False)
   with _quiet(), _little_garbage():
     model, _ = tf2onnx.convert.from_function(
         function, signature, opset=OPSET, custom_op_handlers=onnx_ops.HANDLERS)

@@ -56,8 +56,9 @@ def write(module: export_module.ExportModule, info: model_info.ModelInfo,
         for spec, name in zip(functions.network_input(batch_size),
                               ('inputs', 'image_info'), strict=True)]
   signatures = {
-      name: tf.function(getattr(functions, name), input_signature=spec
-                       ).get_concrete_function()
+      name: tf.function(
+          getattr(functions, name), input_signature=spec, autograph=False
+          ).get_concrete_function()
       for name, spec in specs.items()}
   signatures['serving_default'] = signatures[input_type]
   holder: Any = tf.Module(name='panet')  # Tracks any attribute.
@@ -78,7 +79,8 @@ class _Signatures:
     self._full_image_masks = full_image_masks
     # One function for all signatures: the graph is stored and traced once.
     self._outputs = tf.function(
-        self._detections, input_signature=self.network_input(None))
+        self._detections, input_signature=self.network_input(None),
+        autograph=False)
 
   def network_input(self, batch_size):
     """Specifications of images and image_info."""
