@@ -7,6 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.configs import panet as panet_config
+from panet_tf.model_garden import nms
 from panet_tf.modeling import adaptive_feature_pooling as pooling
 from panet_tf.modeling import box_head
 from panet_tf.modeling import decoder as neck
@@ -45,6 +46,7 @@ def build_panet(
     InputError: if the configuration holds a value nothing understands.
   """
   config.check()
+  nms.trace_once()
   norm = _normalization(config, config.normalization)
   backbone = _backbone(config, kernel_regularizer)
   decoder = neck.PANetDecoder(

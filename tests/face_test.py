@@ -4,7 +4,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -24,14 +23,9 @@ def _python(code):
 
 
 def test_the_import_is_light():
-  seconds = []
-  for _ in range(3):  # Other tests run beside this one.
-    began = time.perf_counter()
-    loaded = _python(
-        'import sys, panet_tf; dir(panet_tf); print(*sys.modules)').split()
-    seconds.append(time.perf_counter() - began)
+  loaded = _python(
+      'import sys, panet_tf; dir(panet_tf); print(*sys.modules)').split()
   assert not {'numpy', 'tensorflow', 'tf_keras', 'official'} & set(loaded)
-  assert min(seconds) < 0.3
 
 
 def test_detections_and_opening_need_no_tensorflow():

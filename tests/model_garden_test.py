@@ -12,6 +12,9 @@ from official.core import train_lib
 from official.vision.configs import retinanet
 from official.vision.dataloaders import tf_example_decoder
 from official.vision.modeling import maskrcnn_model
+from official.vision.modeling.layers import detection_generator
+from official.vision.modeling.layers import roi_generator
+from official.vision.ops import nms as official_nms
 from official.vision.tasks import maskrcnn
 from orbit import controller
 import pytest
@@ -19,6 +22,7 @@ import tensorflow as tf
 import tf_keras
 
 from panet_tf.model_garden import keras_layers
+from panet_tf.model_garden import nms
 from panet_tf.model_garden import records
 from panet_tf.model_garden import training
 from panet_tf.modeling import decoder as _  # noqa: F401 (registers its configuration)
@@ -45,12 +49,43 @@ def parameters(function):
      ['self', 'task', 'train', 'evaluate']),
     (tf_keras.optimizers.legacy.Optimizer, '_create_all_weights',
      ['self', 'var_list']),
+    (nms, '_loops', ['scores', 'boxes', 'max_output_size', 'iou_threshold']),
     (tf_example_decoder.TfExampleDecoder, '_decode_masks',
      ['self', 'parsed_tensors']),
     (input_reader.InputReader, '_read_data_source',
      ['self', 'matched_files', 'dataset_fn', 'input_context'])], ids=str)
 def test_a_hook_has_the_arguments_it_had(owner, name, expected):
   assert parameters(getattr(owner, name)) == expected
+
+
+def test_nms_by_loops_is_one_function_and_gives_the_same():
+  rng = np.random.default_rng(0)
+  corners = np.float32(rng.uniform(0, 60, [2, 90, 2]))
+  boxes = tf.constant(np.concatenate(
+      [corners, corners + np.float32(rng.uniform(4, 30, [2, 90, 2]))], -1))
+  scores = tf.sort(tf.constant(
+      rng.uniform(size=[2, 90]), tf.float32), direction='DESCENDING')
+  nms.trace_once()
+
+  @tf.function(autograph=False)
+  def of_three_levels(scores, boxes):
+    return [official_nms.sorted_non_max_suppression_padded(
+        scores[:, :count], boxes[:, :count], 20, iou_threshold=0.5)
+            for count in (90, 50, 90)]
+
+  for found, count in zip(
+      of_three_levels(scores, boxes), (90, 50, 90), strict=True):
+    wanted = nms._loops(scores[:, :count], boxes[:, :count], 20, 0.5)
+    for one, other in zip(found, wanted, strict=True):
+      assert one.shape == other.shape and np.any(other)
+      np.testing.assert_array_equal(one, other)
+  graph = of_three_levels.get_concrete_function(scores, boxes).graph
+  calls = [op for op in graph.get_operations() if 'PartitionedCall' in op.type]
+  assert len({op.get_attr('f').name for op in calls}) == 1 and len(calls) == 3
+  # Both of Model Garden's generators go through the name.
+  for user in (detection_generator, roi_generator):
+    assert user.nms is official_nms
+    assert 'nms.sorted_non_max_suppression_padded(' in inspect.getsource(user)
 
 
 def test_keras_makes_the_variance_plain_if_asked():

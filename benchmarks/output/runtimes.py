@@ -37,7 +37,8 @@ FORMATS = {
 _PEAK = """
 import re, sys
 from panet_tf.data import image_bytes
-from panet_tf.prediction import image_files, open_model
+from panet_tf.inference import open_model
+from panet_tf.prediction import image_files
 model = open_model.open_model(sys.argv[1])
 for path in image_files.image_paths(sys.argv[2])[:20]:
   model.detect(image_bytes.read_rgb(path))

@@ -92,7 +92,6 @@ def test_every_kind_of_file_gives_the_same_boxes_best_first(
       continue  # Nothing in the file names the image.
     assert read.of(image_id).dtype == np.float32
     np.testing.assert_allclose(read.of(image_id), boxes[:most], atol=1e-5)
-  assert len(read) == 2 if kind == '.json' else 3
 
 
 def test_scores_decide_not_the_order_in_the_file(tmp_path):
@@ -110,8 +109,8 @@ def test_a_glob_reads_all_its_records(tmp_path):
   for image_id, one in found.items():
     as_records(tmp_path / f'part-{image_id}.tfrecord', {image_id: one})
   read = proposals.read(str(tmp_path / 'part-*.tfrecord'), 10)
-  assert len(read) == 3
-  np.testing.assert_allclose(read.of(9), found[9][0], rtol=1e-6)
+  for image_id, (boxes, _) in found.items():
+    np.testing.assert_allclose(read.of(image_id), boxes, rtol=1e-6)
 
 
 # What is refused.

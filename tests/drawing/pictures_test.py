@@ -1,7 +1,6 @@
 """Drawn images: what is coloured, where, and what is left alone."""
 
 import colorsys
-import time
 
 import numpy as np
 import pytest
@@ -278,22 +277,3 @@ def test_a_crowd_is_hatched():
       for crowd in (False, True))
   assert (plain != 100).any(axis=2).all()
   assert 0.1 < (hatched != 100).any(axis=2).mean() < 0.5
-
-
-@pytest.mark.parametrize('kind', ['windows', 'images'])
-def test_a_hundred_instances_at_1080p_take_under_half_a_second(kind):
-  rng = np.random.default_rng(0)
-  corners = rng.integers(0, [900, 1700], (100, 2))
-  boxes = np.concatenate([corners, corners + [150, 200]], axis=1)
-  size = (1080, 1920)
-  masks = box_masks.BoxMasks(_disks(boxes), boxes, size).windows()
-  if kind == 'images':
-    masks = mask_windows.of_images(masks.images())
-  found = _detections(boxes.tolist(), size=size, masks=masks)
-  image = _grey(1080, 1920)
-  seconds = []
-  for _ in range(3):
-    start = time.perf_counter()
-    pictures.draw_detections(image, found, _NAMES)
-    seconds.append(time.perf_counter() - start)
-  assert min(seconds) < 0.5  # benchmarks/output/drawing.md has the figures.

@@ -66,12 +66,19 @@ TOGETHER = {
 
 
 def options(class_):
-  """{argument: its default} of what the class itself defines."""
-  if not class_.__init__.__module__.startswith('panet_tf.'):
-    return {}
-  return {name: parameter.default for name, parameter in
-          list(inspect.signature(class_.__init__).parameters.items())[1:]
-          if parameter.kind != parameter.VAR_KEYWORD}
+  """{argument: its default} of what the class itself defines.
+
+  Or of the next one, if it hands on whatever it is given.
+  """
+  for owner in class_.__mro__:
+    if '__init__' not in vars(owner):
+      continue
+    if not owner.__module__.startswith('panet_tf.'):
+      break
+    parameters = list(inspect.signature(owner).parameters.values())
+    if not any(p.kind == p.VAR_POSITIONAL for p in parameters):
+      return {p.name: p.default for p in parameters if p.kind != p.VAR_KEYWORD}
+  return {}
 
 
 def other(class_, name, default):
@@ -133,7 +140,7 @@ def test_an_option_that_the_configuration_leaves_out_is_found():
     def get_config(self):
       return {'name': self.name}
 
-  Forgetful.__init__.__module__ = 'panet_tf.example'
+  Forgetful.__module__ = 'panet_tf.example'
   CLASSES['Forgetful'] = Forgetful
   try:
     with pytest.raises(AssertionError):

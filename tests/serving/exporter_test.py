@@ -62,8 +62,9 @@ def run(tiny_run, export_dir, image_dir, **options):
 def _exported(tiny_run, image_dir, tmp_path_factory):
   """Folder of two exports of one checkpoint."""
   folder = tmp_path_factory.mktemp('exported') / 'panet'
-  run(tiny_run, folder, image_dir)
-  run(tiny_run, folder, image_dir, input_type='image_bytes', batch_size=2)
+  exporter.export(tiny_run, str(folder), export_options.Options(verify=False))
+  run(tiny_run, folder, image_dir, input_type='image_bytes', batch_size=2,
+      input_image_size='60,100')
   return folder
 
 
@@ -185,8 +186,13 @@ def test_jpeg_pixels_are_those_that_predict_sees():
 
 def test_full_image_masks_are_those_that_predict_pastes(
     tiny_run, image_dir, tmp_path, images, reference):
-  path = run(tiny_run, tmp_path / 'full', image_dir, full_image_masks=True)
-  function = tf.saved_model.load(path).signatures['image_tensor']
+  path = run(tiny_run, tmp_path / 'full', image_dir, full_image_masks=True,
+             input_type='tflite')
+  loaded = tf.saved_model.load(path)  # As long as its functions.
+  network = loaded.signatures['serving_default']
+  assert network.structured_input_signature[1]['inputs'].shape.as_list() == [
+      None, 64, 64, 3]
+  function = loaded.signatures['image_tensor']
   for image in images:
     want = reference(image).masks.images()
     got = function(inputs=tf.constant(image[None]))['detection_masks'].numpy()
@@ -284,14 +290,11 @@ def test_export_py_says_a_mistake_in_one_line(tiny_run, tmp_path):
   assert not (tmp_path / 'x').exists()
 
 
-def test_another_input_size_is_exported_and_verified_alike(
-    tiny_run, image_dir, tmp_path):
-  path = run(tiny_run, tmp_path / 'small', image_dir,
-             input_image_size='60,100', input_type='tflite')
-  assert open_model.open_model(path).info.preprocessing.canvas == (64, 128)
-  network = tf.saved_model.load(path).signatures['serving_default']
-  inputs = network.structured_input_signature[1]
-  assert inputs['inputs'].shape.as_list() == [None, 64, 128, 3]
+def test_another_input_size_is_exported_and_verified_alike(exported):
+  written = json.loads((exported / 'export_report.json').read_text())
+  assert written['canvas'] == [64, 128]
+  assert open_model.open_model(
+      str(exported / '2')).info.preprocessing.canvas == (64, 128)
 
 
 @pytest.mark.parametrize('options, words', [

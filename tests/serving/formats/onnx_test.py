@@ -30,6 +30,8 @@ pytest.importorskip('tf2onnx')
 # Between them the other choice of every switch.
 _GROUP_BOXES = tiny.group_params(
     include_mask=False, pooling_fusion='sum', fuse_after='pooling',
+    backbone=panet.Backbone(
+        model_id=18, width_multiplier=0.125, normalization='frozen'),
     # With 64 units, two in a group, rounding errors grow a hundredfold.
     detection_head=maskrcnn.DetectionHead(num_filters=32, fc_dims=512))
 _SINGLE_LEVEL = tiny.params(
