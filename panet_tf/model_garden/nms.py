@@ -21,9 +21,9 @@ def _shared(scores, boxes, max_output_size, iou_threshold):
   found = _traced(max_output_size, iou_threshold)(
       tf.stop_gradient(tf.cast(scores, tf.float32)),
       tf.stop_gradient(tf.cast(boxes, tf.float32)))
-  for tensor in found:
-    tensor.set_shape([scores.shape[0], *tensor.shape[1:]])
-  return found
+  # Shapes that TensorFlow's optimizer sees: others round kernels otherwise.
+  return tuple(tf.ensure_shape(x, [scores.shape[0], *x.shape[1:]])
+               for x in found)
 
 
 @functools.cache

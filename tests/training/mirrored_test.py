@@ -10,9 +10,9 @@ from tests.support import tiny
 
 def test_two_replicas_take_one_step_and_stay_equal(two_replicas):
   with two_replicas.scope():
-    # `sync_bn_test` has the backbone's synchronised.
+    # `sync_bn_test` has a backbone that is synchronised.
     task = tiny.task(tiny.params(backbone=panet.Backbone(
-        model_id=18, width_multiplier=0.125, normalization='batch')))
+        model_id=18, width_multiplier=0.125, normalization='frozen')))
     model = task.build_model()
     optimizer = tf_keras.optimizers.legacy.SGD(0.01, momentum=0.9)
     optimizer._create_all_weights(model.trainable_variables)
