@@ -114,18 +114,19 @@ def tiny_saved_model(tiny_run, made) -> str:
 def tiny_full_image_masks(tiny_run, made) -> str:
   """The run as a SavedModel whose masks are as large as the image."""
   return _written(tiny_run, made, 'full_image_masks', saved_model_lib,
-                  full_image_masks=True)
+                  full_image_masks=True, input_type='tflite')
 
 
 def _written(run, made, name, format_, formulation='saved',
-             full_image_masks=False):
+             full_image_masks=False, **options):
   """Path of an export."""
 
   def write(path):
     with written_once(made):
       module = export_module.ExportModule(runs.Run.read(run), formulation)
-      format_.write(module, description(
-          module, runs.Run.read(run), full_image_masks=full_image_masks), path)
+      info = description(
+          module, runs.Run.read(run), full_image_masks=full_image_masks)
+      format_.write(module, info, path, **options)
 
   return made.path(name, write)
 
