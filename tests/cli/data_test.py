@@ -5,8 +5,8 @@ import json
 import pytest
 
 from panet_tf.cli import main
-from tests.support import mini_cityscapes
-from tests.support import mini_mapillary
+from tests.support.datasets import mini_cityscapes
+from tests.support.datasets import mini_mapillary
 
 
 def run(*args):

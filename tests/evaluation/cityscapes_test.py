@@ -18,7 +18,7 @@ from panet_tf.data import coco_results
 from panet_tf.data.sources import cityscapes as classes
 from panet_tf.evaluation import cityscapes
 from panet_tf.evaluation import cityscapes_results
-from tests.support import mini_cityscapes
+from tests.support.datasets import mini_cityscapes
 
 _HEIGHT, _WIDTH = 40, 120
 _CATEGORIES = [{'id': label, 'name': name}

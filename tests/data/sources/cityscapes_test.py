@@ -11,7 +11,7 @@ from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import tfrecord
 from panet_tf.data.sources import cityscapes
-from tests.support import mini_cityscapes
+from tests.support.datasets import mini_cityscapes
 
 FRAMES = list(mini_cityscapes.FRAMES)
 FIRST = FRAMES[0]

@@ -9,7 +9,7 @@ from panet_tf import errors
 from panet_tf.data import coco_json
 from panet_tf.data import tfrecord
 from panet_tf.data.sources import mapillary
-from tests.support import mini_mapillary
+from tests.support.datasets import mini_mapillary
 
 BOTH = 'v1.2', 'v2.0'
 
