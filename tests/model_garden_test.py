@@ -9,6 +9,7 @@ import numpy as np
 from official.core import config_definitions
 from official.core import input_reader
 from official.core import train_lib
+from official.modeling import optimization
 from official.vision.configs import retinanet
 from official.vision.dataloaders import tf_example_decoder
 from official.vision.modeling import maskrcnn_model
@@ -121,6 +122,28 @@ def test_orbit_prints_through_the_name_that_is_replaced(monkeypatch, capsys):
   assert controller._log == logging.info
   source = inspect.getsource(controller.Controller)
   assert source.count('_log(f"') > 3 and 'print(' not in source
+
+
+@pytest.mark.parametrize('kind', ['sgd', 'sgd_experimental'])
+def test_an_optimizer_has_its_variables_before_a_step(kind, monkeypatch):
+  model = tf_keras.Sequential([tf_keras.layers.Dense(2, input_shape=[3])])
+  optimizer = optimization.OptimizerFactory(optimization.OptimizationConfig({
+      'optimizer': {'type': kind, kind: {'momentum': 0.9}},
+      'learning_rate': {'type': 'constant'}})).build_optimizer(0.1)
+  monkeypatch.setattr(
+      train_lib.OrbitExperimentRunner, '_build_trainer',
+      lambda *unused: types.SimpleNamespace(model=model, optimizer=optimizer))
+
+  class Bare(training.Runner):
+    def __init__(self):
+      self.strategy = tf.distribute.get_strategy()
+
+  Bare()._build_trainer(None, True, False)
+  variables = optimizer.variables
+  before = len(variables() if callable(variables) else variables)
+  optimizer.apply_gradients([
+      (tf.ones_like(v), v) for v in model.trainable_variables])
+  assert len(variables() if callable(variables) else variables) == before > 2
 
 
 def test_the_steps_of_a_task_go_through_the_public_names():

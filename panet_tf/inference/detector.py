@@ -38,8 +38,8 @@ class Detector(abc.ABC):
 
     Returns:
       Detections, best score first, boxes in pixels of the image, float32. Masks
-      are probabilities in the frames of the boxes; images, from an export that
-      pastes them; or windows, from voting and tiles.
+      are probabilities in the frames of the boxes; or windows, from voting,
+      tiles and an export that pastes them.
 
     Raises:
       InputError: the image is something else, or empty.

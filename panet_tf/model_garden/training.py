@@ -29,8 +29,11 @@ class Runner(train_lib.OrbitExperimentRunner):
   def _build_trainer(self, task, train, evaluate):
     trainer: Any = super()._build_trainer(task, train, evaluate)
     if train:
+      create = getattr(  # Legacy ones have no `build`.
+          trainer.optimizer, '_create_all_weights', None
+      ) or trainer.optimizer.build
       with self.strategy.scope():
-        trainer.optimizer._create_all_weights(trainer.model.trainable_variables)
+        create(trainer.model.trainable_variables)
     return trainer
 
   def _maybe_build_checkpoint_manager(self):

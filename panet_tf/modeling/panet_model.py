@@ -37,7 +37,6 @@ class PANetModel(proposal_stage.ProposalStage, maskrcnn_model.MaskRCNNModel):
     super().__init__(*args, **kwargs)
     self.boxes = box_convention.of(boxes)
 
-  @tf.autograph.experimental.do_not_convert
   def call(self, images, image_shape, anchor_boxes=None, *args, training=None,
            **kwargs):
     """Model Garden's while training; else `run_stages` of the first three."""

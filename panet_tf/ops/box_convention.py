@@ -68,8 +68,7 @@ class BoxConvention:
     return boxes if self == EDGES else to_pixels(boxes)
 
   def proposal_area(self, im_info: tf.Tensor) -> tf.Tensor:
-    """Height and width [B, 2] for proposals; the release's may enter padding.
-    """
+    """Size [B, 2] that clips proposals; the release's may enter padding."""
     if self == EDGES:
       return im_info
     return _STRIDE * tf.math.ceil(tf.cast(im_info[:, :2], tf.float32) / _STRIDE)
@@ -79,8 +78,8 @@ class BoxConvention:
     """What is left to do to boxes that were clipped to the edges of an area.
 
     The release clips indices of pixels to 0..size - 1: a box that lies outside
-    becomes one pixel [..., 1] thick, not empty. The area is [..., 2], height
-    and width, broadcast against the boxes.
+    becomes one pixel [..., 1] thick, not empty. Boxes lie inside the area,
+    [..., 2], height and width, broadcast against them.
     """
     if self == EDGES:
       return boxes

@@ -267,7 +267,9 @@ def multilevel_roi_align(features, boxes, output_size, **options):
   """`roi_align` of every level (Figure 1c), in ascending order.
 
   `features` are {level: [batch, height, width, channels]}, such as '2'..'5',
-  whose strides are 2**level.
+  whose strides are 2**level; boxes [batch, num_boxes, 4], yxyx, network-input
+  pixels. One [batch, num_boxes, output_size, output_size, channels] per level;
+  options are those of `roi_align`, but for the stride.
   """
   return [roi_align(features[level], boxes, output_size, stride=2**int(level),
                     **options) for level in sorted(features, key=int)]

@@ -144,9 +144,9 @@ def images_of(root, pattern, split, splits, folders):
         f'splits: {split!r}, should be of {", ".join(splits)}')
   images = listed(root, pattern)
   if not images:
-    folder = os.path.join(root, os.path.dirname(pattern))
-    raise errors.InputError(f'{folder}: no image; root should be the folder '
-                            f'with {folders}, splits what it holds')
+    raise errors.InputError(
+        f'{os.path.join(root, pattern)}: no image; root should be the folder '
+        f'with {folders}, splits what it holds')
   return images
 
 

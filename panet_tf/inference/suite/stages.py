@@ -62,16 +62,22 @@ def prepare(canvas: tuple[int, int],
   return on_canvas
 
 
+@functools.cache
+def _suppression(**options):
+  return tf.function(portable_generators.PortableDetectionGenerator(
+      **options).suppress, autograph=False)
+
+
 class Suppression:
   """The detections of a copy, from what `Stages.classify` gives."""
 
   def __init__(self, config: panet_config.PANet):
     """Reads the configuration of a model; its weights are not needed."""
     generator = config.detection_generator
-    self._suppress = tf.function(portable_generators.PortableDetectionGenerator(
-        **{name: getattr(generator, name) for name in (
+    self._suppress = _suppression(**{
+        name: getattr(generator, name) for name in (
             'pre_nms_top_k', 'pre_nms_score_threshold', 'nms_iou_threshold',
-            'max_num_detections')}).suppress, autograph=False)
+            'max_num_detections')})
 
   def __call__(self, boxes: np.ndarray, scores: np.ndarray,
                view: views.View) -> detections.Detections:

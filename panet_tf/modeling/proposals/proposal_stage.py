@@ -21,6 +21,7 @@ class ProposalStage:
 
   # Nothing in a model is control flow on tensors. Without AutoGraph, which
   # translates the source of every function first, tracing takes half the time.
+  # (Not `call`: Keras reads its arguments, which the decorator hides.)
   boxes: box_convention.BoxConvention
   run_stages: Callable[..., dict[str, tf.Tensor]]
   get_config: Callable[[], Mapping[str, Any]]

@@ -37,7 +37,6 @@ class RPNModel(proposal_stage.ProposalStage, tf_keras.Model):
         num_scales=num_scales, aspect_ratios=aspect_ratios,
         anchor_size=anchor_size, boxes=self.boxes.name)
 
-  @tf.autograph.experimental.do_not_convert
   def call(self, images: tf.Tensor, image_shape: tf.Tensor,
            anchor_boxes: Mapping[str, tf.Tensor] | None = None,
            gt_boxes: tf.Tensor | None = None,

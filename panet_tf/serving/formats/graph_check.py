@@ -12,7 +12,10 @@ _PYTHON = ('PyFunc', 'PyFuncStateless', 'EagerPyFunc')
 
 
 def ops_of(saved_model: str) -> dict[str, int]:
-  """How many nodes of each op a SavedModel has, in all its functions."""
+  """How many nodes of each op a SavedModel has, in all its functions.
+
+  `tensorrt.Error` where there is none.
+  """
   graph = tensorrt.read(saved_model).graph_def
   return dict(collections.Counter(node.op for node in _all_nodes(graph)))
 

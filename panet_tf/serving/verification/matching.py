@@ -111,7 +111,7 @@ def mask_ious(reference: Detections, exported: Detections) -> np.ndarray:
   `MaskWindows`.
   """
   own: Any = reference.masks
-  others: Any = exported.masks
+  others: Any = exported.known_masks
   masks, boxes = own.probabilities, reference.boxes
   may, must = 0.5 - _ROUNDING, 0.5 + _ROUNDING
   ious = np.zeros(len(masks))

@@ -108,7 +108,7 @@ def compare(reference: Any, exported: Any, images: Sequence[np.ndarray],
 
   Args:
     reference: the checkpoint, with masks in the frames of the boxes.
-    exported: its masks may be images.
+    exported: its masks may be windows of the image.
     images: [H, W, 3] uint8 each.
     tolerance: what counts as matched.
     threshold: least score that is compared.

@@ -129,7 +129,8 @@ def test_version_that_is_not_there_is_named_with_what_is(root):
 
 def test_folder_without_the_split_is_named(root):
   (root / 'validation').rename(root / 'val')
-  fails(root, f'{root}/validation/images: no .*should be the folder with')
+  fails(root, f'{root}/validation/images/.*no image; root should be the '
+        'folder with')
   fails(root, "splits: 'val', should be of training, validation, testing",
         splits=('val',))
 
